@@ -1,0 +1,44 @@
+// Rotary position embedding, in place, on the rotary part of queries or keys.
+// Interleaved (DeepSeek): pair i is elements (2i, 2i+1). Half-split (Mixtral, Llama): pair i is
+// elements (i, i + dim/2). Either way pair i turns by the angle position * frequency[i]:
+//   (a, b) -> (a cos - b sin, b cos + a sin).
+// Source: RoFormer (arXiv 2104.09864); YaRN scaling of the frequencies: arXiv 2309.00071.
+// Numerics: cos and sin from a float32 table made once with double precision; products rounded, one
+// FMA each; result rounded once to the dtype.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "base/dtype.h"
+#include "kernels/cpu/thread_team.h"
+
+namespace mole::kernels {
+
+enum class RopeLayout : uint8_t { kInterleaved, kHalfSplit };
+
+/// cos and sin of every (position, pair): [max_positions, dim/2] each. `attention_factor` multiplies
+/// both (YaRN's mscale ratio; 1 without scaling).
+struct RopeTable {
+  int32_t dim = 0;
+  int32_t max_positions = 0;
+  std::vector<float> cos, sin;
+};
+/// Frequencies in radians per position, [dim/2].
+RopeTable make_rope_table(const std::vector<double>& frequencies, int32_t max_positions,
+                          double attention_factor);
+
+struct RopeArgs {
+  void* x = nullptr;                    // [rows, heads, table.dim] dtype, in place
+  DType dtype = DType::kFloat32;
+  int64_t rows = 0;
+  int32_t heads = 0;
+  int64_t row_stride = 0, head_stride = 0;  // elements
+  const int32_t* positions = nullptr;   // [rows], each in [0, table.max_positions)
+  const RopeTable* table = nullptr;
+  RopeLayout layout = RopeLayout::kInterleaved;
+  bool inverse = false;                 // turn back: the gradient
+};
+void rope(const RopeArgs& args, ThreadTeam& team);
+
+}  // namespace mole::kernels

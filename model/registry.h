@@ -1,0 +1,28 @@
+// Architectures by name: adding one is a folder under model/ and one line in registry.cc.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/status.h"
+#include "model/model.h"
+
+namespace mole::model {
+
+struct LoadOptions {
+  std::string dtype = "auto";  // auto (config.json's torch_dtype), float32, bfloat16
+  int32_t threads = 0;         // of the kernels' team; 0 = all cores
+};
+
+/// Reads the checkpoint directory, checks everything, packs the weights.
+/// Errors: kNotFound, kInvalidArgument (config.json: key, value, accepted), kDataLoss (tensors: all
+/// problems listed), kUnimplemented (an architecture we don't have; lists those we have).
+StatusOr<std::unique_ptr<Model>> load_model(const std::filesystem::path& folder,
+                                            const LoadOptions& options);
+
+/// model_type values of config.json that load_model accepts.
+std::vector<std::string> architectures();
+
+}  // namespace mole::model

@@ -1,0 +1,71 @@
+// A checkpoint directory in Hugging Face's layout: config.json, model.safetensors or shards with
+// model.safetensors.index.json, and what else stands beside them. Knows no model.
+#pragma once
+
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "base/json.h"
+#include "base/status.h"
+#include "model_loader/safetensors.h"
+
+namespace mole::loader {
+
+class Checkpoint {
+ public:
+  /// Maps every shard and checks it against the index before anything is used.
+  /// Errors (all problems in one message): kNotFound, kInvalidArgument (config.json), kDataLoss.
+  static StatusOr<std::shared_ptr<const Checkpoint>> open(const std::filesystem::path& folder);
+
+  const std::filesystem::path& folder() const { return folder_; }
+  const Json& config() const { return config_; }  // config.json, at most 1 MiB
+  const std::map<std::string, TensorView>& tensors() const { return tensors_; }
+  int64_t weight_bytes() const { return weight_bytes_; }
+
+ private:
+  std::filesystem::path folder_;
+  Json config_;
+  std::vector<SafetensorsFile> files_;
+  std::map<std::string, TensorView> tensors_;
+  int64_t weight_bytes_ = 0;
+};
+
+/// Which tensors a model asked for and what became of them: the loader's report. Any missing, unused
+/// or misshapen tensor is an error; the message lists all of them (the first 20 of each kind).
+struct LoadReport {
+  std::vector<std::string> missing;    // asked for, not in the files
+  std::vector<std::string> unused;     // in the files, never asked for
+  std::vector<std::string> misshapen;  // "name: expected [..], found [..]"
+  int64_t tensors_read = 0;
+  int64_t bytes_read = 0;
+  Status status() const;
+};
+
+/// Hands tensors to a model by name, converts to the wanted type (FP8 with 128x128 block scales,
+/// `name` + "_scale_inv", is expanded), checks shapes, remembers for the report, shows progress.
+/// Thread: one.
+class TensorSource {
+ public:
+  explicit TensorSource(std::shared_ptr<const Checkpoint> checkpoint);
+
+  bool has(const std::string& name) const;
+  /// Copies tensor `name` as float32 or bfloat16 into `out` (product(shape) elements). Wrong or missing
+  /// tensors are noted in the report and leave `out` zeroed.
+  void read(const std::string& name, const std::vector<int64_t>& shape, DType dtype, void* out);
+  /// Declares a tensor unused on purpose (for example MTP layers); it won't be reported.
+  void ignore_prefix(const std::string& prefix);
+  /// Call once after the last read.
+  LoadReport finish();
+
+ private:
+  std::shared_ptr<const Checkpoint> checkpoint_;
+  std::set<std::string> read_;
+  std::vector<std::string> ignored_prefixes_;
+  LoadReport report_;
+};
+
+}  // namespace mole::loader

@@ -1,0 +1,86 @@
+// The engine: one thread that owns the scheduler, the cache and the model, and turns requests into
+// streams of tokens. Everything else talks to it by messages. Thread: public methods from any thread.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/metrics.h"
+#include "base/status.h"
+#include "model/model.h"
+#include "runtime/output_stream.h"
+#include "runtime/request.h"
+
+namespace mole::runtime {
+
+/// Every bound of the engine; names follow vLLM where the meaning is the same.
+struct EngineOptions {
+  int32_t max_model_len = 0;              // tokens of prompt + output; 0 = the model's context length
+  int32_t max_num_seqs = 64;              // sequences in one step
+  int32_t max_num_batched_tokens = 2048;  // tokens in one step
+  int64_t kv_cache_bytes = 0;             // 0 = as many blocks as max_num_seqs of max_model_len, at
+                                          // most 1 GiB
+  int32_t max_queued_requests = 512;      // accepted but not yet running
+  int64_t max_queued_tokens = 0;          // prompt tokens waiting; 0 = 4 times the cache's capacity
+  int64_t queue_wait_max_us = 30'000'000; // waited longer: ends with kResourceExhausted
+  int32_t stream_events_max = 1024;       // unread events of one request
+  bool enable_prefix_caching = true;
+};
+
+/// A snapshot for health checks and headers. Plain numbers, read without locks.
+struct EngineStats {
+  TimeUs last_step_us = 0;  // steady clock: when the engine thread last made progress or was idle
+  int32_t running = 0;
+  int32_t waiting = 0;
+  int64_t blocks_used = 0;
+  int64_t blocks_total = 0;
+};
+
+class Engine {
+ public:
+  /// `clock` and `metrics` must outlive the engine. Errors: kInvalidArgument naming the option.
+  static StatusOr<std::unique_ptr<Engine>> create(std::unique_ptr<model::Model> model,
+                                                  const EngineOptions& options,
+                                                  const Clock* clock, Metrics* metrics);
+  /// Cancels what still runs, then joins.
+  ~Engine();
+
+  const model::ModelInfo& model_info() const;
+  const EngineOptions& options() const;  // zeros resolved
+
+  /// A fresh id.
+  RequestId next_request_id();
+
+  /// Accepts or refuses at once. An accepted request always ends with kFinished for each sequence, or
+  /// with one kError.
+  /// Errors: kInvalidArgument (field, value, accepted; "context_length_exceeded: …" when prompt +
+  /// max_tokens pass max_model_len), kResourceExhausted (queue full; retry_after_ms() tells when),
+  /// kUnavailable (draining or failed).
+  StatusOr<std::shared_ptr<OutputStream>> submit(GenerateRequest request);
+
+  /// Ends a request, or one sequence of it; takes effect within one step. Unknown ids are ignored.
+  void cancel(RequestId id, std::optional<int32_t> index = std::nullopt);
+
+  /// Refuses new requests from now on. What runs goes on; see idle().
+  void begin_drain();
+  bool draining() const;
+  /// No request is waiting or running.
+  bool idle() const;
+  /// Ends every request with kError `status`.
+  void abort_all(Status status);
+
+  EngineStats stats() const;
+  /// Honest guess from the measured drain rate of the queue, in [100, 120000].
+  int64_t retry_after_ms() const;
+
+ private:
+  struct Impl;
+  explicit Engine(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace mole::runtime
