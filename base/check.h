@@ -22,13 +22,13 @@ std::string both_values(const A& a, const B& b) {
 #define MOLE_CHECK(cond) \
   ((cond) ? (void)0 : ::mole::internal::check_failed(__FILE__, __LINE__, #cond, ""))
 
-#define MOLE_CHECK_OP(op, a, b)                                                              \
-  do {                                                                                       \
-    const auto& mole_a_ = (a);                                                               \
-    const auto& mole_b_ = (b);                                                               \
-    if (!(mole_a_ op mole_b_))                                                               \
-      ::mole::internal::check_failed(__FILE__, __LINE__, #a " " #op " " #b,                  \
-                                     ::mole::internal::both_values(mole_a_, mole_b_));       \
+#define MOLE_CHECK_OP(op, a, b)                                                        \
+  do {                                                                                 \
+    const auto& mole_a_ = (a);                                                         \
+    const auto& mole_b_ = (b);                                                         \
+    if (!(mole_a_ op mole_b_))                                                         \
+      ::mole::internal::check_failed(__FILE__, __LINE__, #a " " #op " " #b,            \
+                                     ::mole::internal::both_values(mole_a_, mole_b_)); \
   } while (false)
 #define MOLE_CHECK_EQ(a, b) MOLE_CHECK_OP(==, a, b)
 #define MOLE_CHECK_NE(a, b) MOLE_CHECK_OP(!=, a, b)

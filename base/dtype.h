@@ -12,13 +12,17 @@ enum class DType : uint8_t { kFloat32, kBFloat16, kFloat16, kFloat8E4M3, kInt64,
 /// Bytes of one element.
 constexpr int64_t dtype_bytes(DType dtype) {
   switch (dtype) {
-    case DType::kInt64: return 8;
+    case DType::kInt64:
+      return 8;
     case DType::kFloat32:
-    case DType::kInt32: return 4;
+    case DType::kInt32:
+      return 4;
     case DType::kBFloat16:
-    case DType::kFloat16: return 2;
+    case DType::kFloat16:
+      return 2;
     case DType::kFloat8E4M3:
-    case DType::kUInt8: return 1;
+    case DType::kUInt8:
+      return 1;
   }
   return 0;
 }
@@ -26,13 +30,20 @@ constexpr int64_t dtype_bytes(DType dtype) {
 /// The name that users read and write: "float32", "bfloat16", ….
 constexpr std::string_view dtype_name(DType dtype) {
   switch (dtype) {
-    case DType::kFloat32: return "float32";
-    case DType::kBFloat16: return "bfloat16";
-    case DType::kFloat16: return "float16";
-    case DType::kFloat8E4M3: return "float8_e4m3fn";
-    case DType::kInt64: return "int64";
-    case DType::kInt32: return "int32";
-    case DType::kUInt8: return "uint8";
+    case DType::kFloat32:
+      return "float32";
+    case DType::kBFloat16:
+      return "bfloat16";
+    case DType::kFloat16:
+      return "float16";
+    case DType::kFloat8E4M3:
+      return "float8_e4m3fn";
+    case DType::kInt64:
+      return "int64";
+    case DType::kInt32:
+      return "int32";
+    case DType::kUInt8:
+      return "uint8";
   }
   return "unknown";
 }

@@ -12,7 +12,8 @@
 
 namespace mole {
 
-/// Reads a whole file of at most `bytes_max` bytes. Errors: kNotFound, kInvalidArgument (too large).
+/// Reads a whole file of at most `bytes_max` bytes. Errors: kNotFound, kInvalidArgument (too
+/// large).
 StatusOr<std::string> read_file(const std::filesystem::path& path, size_t bytes_max);
 
 /// A file mapped read-only; unmapped at destruction. Move-only.
@@ -31,8 +32,8 @@ class MappedFile {
   size_t size_ = 0;
 };
 
-/// Writes `contents` beside `path`, fsyncs, renames over it and fsyncs the folder: after a crash the
-/// file is the old one or the new one. Errors: kInternal with errno's text.
+/// Writes `contents` beside `path`, fsyncs, renames over it and fsyncs the folder: after a crash
+/// the file is the old one or the new one. Errors: kInternal with errno's text.
 Status write_file_atomic(const std::filesystem::path& path, std::string_view contents);
 
 /// Flushes a folder's entries to disk. Errors: kInternal with errno's text.

@@ -16,8 +16,8 @@ namespace mole {
 using Json = nlohmann::json;
 
 struct JsonLimits {
-  size_t depth_max = 64;          // nested arrays and objects
-  size_t nodes_max = 200'000;     // values and keys in all
+  size_t depth_max = 64;           // nested arrays and objects
+  size_t nodes_max = 200'000;      // values and keys in all
   size_t object_keys_max = 1'024;  // keys in one object
 };
 

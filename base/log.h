@@ -22,8 +22,8 @@ struct Field {
   Field(std::string_view k, double v) : key(k), value(v) {}
   Field(std::string_view k, bool v) : key(k), value(v) {}
   template <typename Int>
-    requires std::is_integral_v<Int>
-  Field(std::string_view k, Int v) : key(k), value(static_cast<int64_t>(v)) {}
+  requires std::is_integral_v<Int> Field(std::string_view k, Int v)
+      : key(k), value(static_cast<int64_t>(v)) {}
 };
 
 /// Lines below `level` are dropped. Default kInfo.

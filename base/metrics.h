@@ -1,5 +1,6 @@
-// Metrics: named counters, gauges and histograms under the prefix `mole_`, exposed in Prometheus text
-// format 0.0.4. Handles are cheap to copy and safe from any thread; registering is for start-up.
+// Metrics: named counters, gauges and histograms under the prefix `mole_`, exposed in Prometheus
+// text format 0.0.4. Handles are cheap to copy and safe from any thread; registering is for
+// start-up.
 #pragma once
 
 #include <initializer_list>

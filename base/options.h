@@ -1,6 +1,7 @@
-// Options of a program, declared once: each becomes a flag (--max-num-seqs), an environment variable
-// (MOLE_MAX_NUM_SEQS) and a YAML key (max-num-seqs, underscores allowed). Precedence: flag, then
-// environment, then YAML file, then default. An unknown flag or key is an error with a suggestion.
+// Options of a program, declared once: each becomes a flag (--max-num-seqs), an environment
+// variable (MOLE_MAX_NUM_SEQS) and a YAML key (max-num-seqs, underscores allowed). Precedence:
+// flag, then environment, then YAML file, then default. An unknown flag or key is an error with a
+// suggestion.
 #pragma once
 
 #include <cstdint>

@@ -1,9 +1,10 @@
-// Errors on the request path and at load are absl::Status; this header names the few helpers we use.
+// Errors on the request path and at load are absl::Status; this header names the few helpers we
+// use.
 //
-// Codes and what they mean here: kInvalidArgument (the caller's value is wrong: the message names the
-// field, its value and what is accepted), kNotFound, kResourceExhausted (a bound is reached: retry),
-// kUnavailable (not ready or draining), kDeadlineExceeded, kCancelled, kDataLoss (a file is corrupt),
-// kInternal (our bug).
+// Codes and what they mean here: kInvalidArgument (the caller's value is wrong: the message names
+// the field, its value and what is accepted), kNotFound, kResourceExhausted (a bound is reached:
+// retry), kUnavailable (not ready or draining), kDeadlineExceeded, kCancelled, kDataLoss (a file is
+// corrupt), kInternal (our bug).
 #pragma once
 
 #include <string>
@@ -28,10 +29,10 @@ inline Status annotate(const Status& status, const std::string& where) {
 #define MOLE_CONCAT_INNER(a, b) a##b
 #define MOLE_CONCAT(a, b) MOLE_CONCAT_INNER(a, b)
 
-#define MOLE_RETURN_IF_ERROR(expr)                     \
-  do {                                                 \
-    ::mole::Status mole_status_ = (expr);              \
-    if (!mole_status_.ok()) return mole_status_;       \
+#define MOLE_RETURN_IF_ERROR(expr)               \
+  do {                                           \
+    ::mole::Status mole_status_ = (expr);        \
+    if (!mole_status_.ok()) return mole_status_; \
   } while (false)
 
 #define MOLE_ASSIGN_OR_RETURN_IMPL(tmp, lhs, expr) \
