@@ -1,5 +1,5 @@
-// Sixteen float32 lanes, the same bits on every instruction set: one AVX-512 register, or two of AVX2.
-// A kernel's source is written once against this header and compiled once per instruction set
+// Sixteen float32 lanes, the same bits on every instruction set: one AVX-512 register, or two of
+// AVX2. A kernel's source is written once against this header and compiled once per instruction set
 // (cmake/mole_kernel.cmake); kernels/cpu/isa.h chooses at run time. Only fused or single-rounding
 // operations are offered, so AVX2 and AVX-512 builds of a kernel give equal results.
 #pragma once
@@ -58,8 +58,8 @@ inline void store16(BFloat16* p, F32x16 x) {
   __m512i rounded = _mm512_srli_epi32(
       _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff))), 16);
   const __mmask16 nan = _mm512_cmp_ps_mask(x.v, x.v, _CMP_UNORD_Q);
-  rounded = _mm512_mask_or_epi32(rounded, nan, _mm512_srli_epi32(bits, 16),
-                                 _mm512_set1_epi32(0x40));
+  rounded =
+      _mm512_mask_or_epi32(rounded, nan, _mm512_srli_epi32(bits, 16), _mm512_set1_epi32(0x40));
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(rounded));
 }
 /// From 16 pairs of bfloat16 (64 bytes): the even, or the odd, member of each pair.
@@ -67,8 +67,8 @@ inline F32x16 load_even16(const BFloat16* p) {
   return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_loadu_si512(p), 16))};
 }
 inline F32x16 load_odd16(const BFloat16* p) {
-  return {_mm512_castsi512_ps(_mm512_and_si512(
-      _mm512_loadu_si512(p), _mm512_set1_epi32(static_cast<int>(0xffff0000u))))};
+  return {_mm512_castsi512_ps(
+      _mm512_and_si512(_mm512_loadu_si512(p), _mm512_set1_epi32(static_cast<int>(0xffff0000u))))};
 }
 
 #else
@@ -113,10 +113,9 @@ inline F32x16 round16(F32x16 a) {
 }
 inline F32x16 exp2_int16(F32x16 n) {
   const __m256i bias = _mm256_set1_epi32(127);
-  return {_mm256_castsi256_ps(
-              _mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n.lo), bias), 23)),
-          _mm256_castsi256_ps(
-              _mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n.hi), bias), 23))};
+  return {
+      _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n.lo), bias), 23)),
+      _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n.hi), bias), 23))};
 }
 inline __m256 widen8(const BFloat16* p) {
   const __m128i half = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
@@ -151,6 +150,23 @@ inline F32x16 load_odd16(const BFloat16* p) {
 }
 
 #endif
+
+/// The first n (0 … 16) lanes from memory, the others 0; nothing past them is touched.
+template <typename T>
+inline F32x16 load_part16(const T* p, int64_t n) {
+  if (n >= 16) return load16(p);
+  alignas(64) T lane[16] = {};
+  for (int64_t i = 0; i < n; ++i) lane[i] = p[i];
+  return load16(lane);
+}
+/// The first n (0 … 16) lanes to memory.
+template <typename T>
+inline void store_part16(T* p, F32x16 x, int64_t n) {
+  if (n >= 16) return store16(p, x);
+  alignas(64) T lane[16];
+  store16(lane, x);
+  for (int64_t i = 0; i < n; ++i) p[i] = lane[i];
+}
 
 /// Sum of the lanes in the one order used everywhere: (i, i+8), (i, i+4), (i, i+2), (i, i+1).
 inline float sum_lanes16(F32x16 x) {

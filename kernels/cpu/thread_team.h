@@ -1,5 +1,5 @@
-// The kernels' own workers: a fixed team that splits a range statically. No result may depend on the
-// number of threads: every output element is computed whole, by one thread, in one order.
+// The kernels' own workers: a fixed team that splits a range statically. No result may depend on
+// the number of threads: every output element is computed whole, by one thread, in one order.
 #pragma once
 
 #include <cstdint>
@@ -33,8 +33,9 @@ class ThreadTeam {
   int32_t num_threads() const;
 
   /// Calls `fn(begin, end)` on contiguous parts that cover [0, count), at most one a thread, each a
-  /// multiple of `grain` (but the last); returns when all are done. Workers run with denormals flushed
-  /// (FTZ and DAZ), as the matrix units do. Thread: one caller at a time; not from inside `fn`.
+  /// multiple of `grain` (but the last); returns when all are done. Workers run with denormals
+  /// flushed (FTZ and DAZ), as the matrix units do. Thread: one caller at a time; not from inside
+  /// `fn`.
   void parallel_for(int64_t count, int64_t grain, RangeFn fn);
 
  private:
