@@ -1,18 +1,19 @@
 // Causal attention over blocks of keys: one operation for GQA/MQA (keys and values from pages), for
 // MLA in absorbed form (one latent "head" shared by all query heads, the value being the first
-// value_dim numbers of the key) and for MLA in expanded form (per-head keys and values plus a rotary
-// key part shared by all heads).
+// value_dim numbers of the key) and for MLA in expanded form (per-head keys and values plus a
+// rotary key part shared by all heads).
 //
 //   out[t, h] = softmax_j( scale * (q[t, h] . k[j, h/g] + q_shared[t, h] . k_shared[j]) ) v[j, h/g]
 //   over j = 0 … position(t), g = num_heads / num_kv_heads.
 // Source: DeepSeek-V2 paper (arXiv 2405.04434), eq. 9-19 and appendix C; GQA: arXiv 2305.13245;
 // online softmax: arXiv 1805.02867.
 //
-// Numerics, independent of threads, of the other rows and of the instruction set: keys are visited in
-// blocks of kAttentionBlock tokens aligned to position 0, in order. Scores: one float32 FMA chain over
-// the dimensions (k first, then k_shared), times scale. Within a block maximum and sum run over keys in
-// order; output = FMA chain over the block's keys, rescaled per block. The result is divided by the sum
-// and rounded once. exp is kernels/cpu/exp.h's, the same bits on every machine.
+// Numerics, independent of threads, of the other rows and of the instruction set: keys are visited
+// in blocks of kAttentionBlock tokens aligned to position 0, in order. Scores: one float32 FMA
+// chain over the dimensions (k first, then k_shared), times scale. Within a block maximum and sum
+// run over keys in order; output = FMA chain over the block's keys, rescaled per block. The result
+// is divided by the sum and rounded once. exp is kernels/cpu/exp.h's, the same bits on every
+// machine.
 #pragma once
 
 #include <cstdint>
@@ -26,23 +27,23 @@ inline constexpr int32_t kAttentionBlock = 64;
 
 /// One sequence's queries of one step against its keys.
 struct AttentionArgs {
-  DType dtype = DType::kFloat32;     // of q, keys, values, out: float32 or bfloat16
-  int64_t num_queries = 0;           // rows; row t has position first_position + t
+  DType dtype = DType::kFloat32;  // of q, keys, values, out: float32 or bfloat16
+  int64_t num_queries = 0;        // rows; row t has position first_position + t
   int64_t first_position = 0;
-  int32_t num_heads = 0;             // H
-  int32_t num_kv_heads = 0;          // divides H
-  int32_t key_dim = 0;               // of the per-head part
-  int32_t shared_dim = 0;            // of the part shared by all heads; 0 = none
+  int32_t num_heads = 0;     // H
+  int32_t num_kv_heads = 0;  // divides H
+  int32_t key_dim = 0;       // of the per-head part
+  int32_t shared_dim = 0;    // of the part shared by all heads; 0 = none
   int32_t value_dim = 0;
   float scale = 1.0f;
 
-  const void* q = nullptr;           // [num_queries, H, key_dim], strides in elements
+  const void* q = nullptr;  // [num_queries, H, key_dim], strides in elements
   int64_t q_row_stride = 0, q_head_stride = 0;
-  const void* q_shared = nullptr;    // [num_queries, H, shared_dim]
+  const void* q_shared = nullptr;  // [num_queries, H, shared_dim]
   int64_t q_shared_row_stride = 0, q_shared_head_stride = 0;
 
-  /// Block b holds positions [64 b, 64 b + 64); pointers to its first row. ceil(context / 64) entries,
-  /// context = first_position + num_queries. Rows past the context are never read.
+  /// Block b holds positions [64 b, 64 b + 64); pointers to its first row. ceil(context / 64)
+  /// entries, context = first_position + num_queries. Rows past the context are never read.
   const void* const* key_blocks = nullptr;
   const void* const* value_blocks = nullptr;
   const void* const* shared_blocks = nullptr;  // null when shared_dim is 0
@@ -50,18 +51,19 @@ struct AttentionArgs {
   int64_t value_row_stride = 0, value_head_stride = 0;
   int64_t shared_row_stride = 0;
 
-  void* out = nullptr;               // [num_queries, H, value_dim]
+  void* out = nullptr;  // [num_queries, H, value_dim]
   int64_t out_row_stride = 0, out_head_stride = 0;
-  float* logsumexp = nullptr;        // [num_queries, H] for the backward, or null
+  float* logsumexp = nullptr;  // [num_queries, H] for the backward, or null
 };
 
 /// All sequences of a step in one parallel region. Cost: 2*H*(key+shared+value)*sum(context) flop.
 void attention(const AttentionArgs* sequences, int64_t num_sequences, ThreadTeam& team);
 
-/// Gradients for whole sequences (first_position = 0), all float32, contiguous in the layouts of the
-/// forward tensors: dq [T, H, key], dq_shared [T, H, shared], dk [T, Hkv, key], dk_shared [T, shared],
-/// dv [T, Hkv, value]; overwritten. `out`, `logsumexp` from the forward; dout [T, H, value] dtype with
-/// out's strides. Sums over queries in ascending order, over heads in ascending order.
+/// Gradients for whole sequences (first_position = 0), all float32, contiguous in the layouts of
+/// the forward tensors: dq [T, H, key], dq_shared [T, H, shared], dk [T, Hkv, key], dk_shared [T,
+/// shared], dv [T, Hkv, value]; overwritten. `out`, `logsumexp` from the forward; dout [T, H,
+/// value] dtype with out's strides. Sums over queries in ascending order, over heads in ascending
+/// order.
 struct AttentionBackwardArgs {
   AttentionArgs forward;
   const void* dout = nullptr;

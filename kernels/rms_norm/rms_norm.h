@@ -22,11 +22,17 @@ struct RmsNormArgs {
 void rms_norm(const RmsNormArgs& args, ThreadTeam& team);
 
 struct RmsNormBackwardArgs {
-  RmsNormArgs forward;           // x, weight, inverse_rms as in the forward
-  const void* dy = nullptr;      // [rows, dim] dtype, contiguous
-  float* dx = nullptr;           // [rows, dim] float32, contiguous; overwritten
-  float* dweight = nullptr;      // [dim] float32; added to, rows in ascending order
+  RmsNormArgs forward;       // x, weight, inverse_rms as in the forward
+  const void* dy = nullptr;  // [rows, dim] dtype, contiguous
+  float* dx = nullptr;       // [rows, dim] float32, contiguous; overwritten
+  float* dweight = nullptr;  // [dim] float32; added to, rows in ascending order
 };
 void rms_norm_backward(const RmsNormBackwardArgs& args, ThreadTeam& team);
+
+/// The same formulas in float64 on contiguous arrays; dx and dweight are overwritten.
+void rms_norm_ref(const double* x, const double* weight, int64_t rows, int64_t dim, double eps,
+                  double* y);
+void rms_norm_backward_ref(const double* x, const double* weight, const double* dy, int64_t rows,
+                           int64_t dim, double eps, double* dx, double* dweight);
 
 }  // namespace mole::kernels
