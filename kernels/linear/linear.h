@@ -2,11 +2,12 @@
 //
 // Numerics, fixed per dtype and independent of rows, threads and instruction set (promise 1):
 //  - float32: one chain of fused multiply-adds over k = 0, 1, … K-1, from zero.
-//  - bfloat16: the arithmetic of the AMX instruction TDPBF16PS, on every machine: for each block of 32
-//    consecutive k two float32 chains from zero, one over the even and one over the odd k, their sum
-//    added to the accumulator; blocks in order; K padded with zeros; denormals flushed. AVX-512 and
-//    AVX2 compute the same bits with plain FMAs (products of bfloat16 are exact in float32), so a path
-//    may be chosen by speed alone. Source: Intel SDM, TDPBF16PS.
+//  - bfloat16: the arithmetic of the AMX instruction TDPBF16PS, on every machine: for each block of
+//  32
+//    consecutive k two float32 chains from zero, one over the even and one over the odd k, their
+//    sum added to the accumulator; blocks in order; K padded with zeros; denormals flushed. AVX-512
+//    and AVX2 compute the same bits with plain FMAs (products of bfloat16 are exact in float32), so
+//    a path may be chosen by speed alone. Source: Intel SDM, TDPBF16PS.
 // The result is rounded once, to the output's type.
 #pragma once
 
@@ -19,15 +20,15 @@
 
 namespace mole::kernels {
 
-/// A [N, K] matrix in the kernels' order: tiles of 16 rows (outputs) by 32 k for bfloat16 (each tile
-/// [16 pairs of k][16 n][2], 1 KiB, the B operand of AMX), panels of 16 rows by K for float32
+/// A [N, K] matrix in the kernels' order: tiles of 16 rows (outputs) by 32 k for bfloat16 (each
+/// tile [16 pairs of k][16 n][2], 1 KiB, the B operand of AMX), panels of 16 rows by K for float32
 /// ([K][16]). Tiles of one panel of 16 outputs are consecutive. N and K are padded with zeros.
 class PackedWeight {
  public:
   PackedWeight() = default;
   /// Packs `weight` (dtype float32 or bfloat16). Not transposed: element (n, k) is
-  /// weight[n * stride + k]; transposed: weight[k * stride + n]. May be called again on the same object
-  /// and then reuses its memory if the shape fits.
+  /// weight[n * stride + k]; transposed: weight[k * stride + n]. May be called again on the same
+  /// object and then reuses its memory if the shape fits.
   void pack(const void* weight, DType dtype, int64_t n, int64_t k, int64_t stride, bool transposed,
             ThreadTeam& team);
 
@@ -49,14 +50,21 @@ class PackedWeight {
 };
 
 struct LinearArgs {
-  const void* x = nullptr;        // [rows, K], dtype of the weight, row stride x_stride
+  const void* x = nullptr;  // [rows, K], dtype of the weight, row stride x_stride
   int64_t rows = 0;
-  int64_t x_stride = 0;           // elements
+  int64_t x_stride = 0;                  // elements
   const PackedWeight* weight = nullptr;  // [N, K]
-  void* y = nullptr;              // [rows, N], row stride y_stride; must not overlap x
-  DType y_dtype = DType::kFloat32;  // float32 or bfloat16
-  int64_t y_stride = 0;           // elements
-  bool accumulate = false;        // float32 y only: y += x W^T, added after the whole sum
+  void* y = nullptr;                     // [rows, N], row stride y_stride; must not overlap x
+  DType y_dtype = DType::kFloat32;       // float32 or bfloat16
+  int64_t y_stride = 0;                  // elements
+  bool accumulate = false;               // float32 y only: y += x W^T, added after the whole sum
+  /// x is stored the other way round: element (row, k) is x[k * x_stride + row]. With dY as x and X
+  /// packed transposed this is a weight's gradient, dW = dY^T X.
+  bool x_transposed = false;
+  /// Row r of x is row x_rows[r] of memory (gather; not with x_transposed); null = r. Likewise
+  /// y_rows (scatter, distinct).
+  const int32_t* x_rows = nullptr;
+  const int32_t* y_rows = nullptr;
 };
 
 /// Thread: the team's caller. Errors: none; a wrong argument is a bug and stops the process.

@@ -1,0 +1,105 @@
+#include "kernels/linear/linear.h"
+
+#include <algorithm>
+
+#include "base/check.h"
+#include "kernels/cpu/isa.h"
+#include "kernels/linear/linear_impl.h"
+
+namespace mole::kernels {
+namespace {
+
+void validate(const LinearArgs& args) {
+  MOLE_CHECK(args.weight != nullptr);
+  const PackedWeight& weight = *args.weight;
+  MOLE_CHECK_GE(args.rows, 0);
+  MOLE_CHECK(args.rows == 0 || (args.x != nullptr && args.y != nullptr));
+  MOLE_CHECK_GE(args.x_stride, args.x_transposed ? args.rows : weight.k());
+  MOLE_CHECK_GE(args.y_stride, weight.n());
+  MOLE_CHECK(args.y_dtype == DType::kFloat32 || args.y_dtype == DType::kBFloat16);
+  MOLE_CHECK(!args.accumulate || args.y_dtype == DType::kFloat32);
+  MOLE_CHECK(!args.x_transposed || args.x_rows == nullptr);
+}
+
+/// One product's output as a grid of units, numbered so that a thread's run of numbers is nearly a
+/// rectangle: along rows where there are many, else along panels.
+struct Grid {
+  int64_t rows, panels;            // sizes
+  int64_t row_units, panel_units;  // in units
+  bool rows_outer;
+
+  Grid(const LinearArgs& args, int32_t threads)
+      : rows(args.rows),
+        panels(ceil_div(args.weight->n(), kPanel)),
+        row_units(ceil_div(rows, kRowUnit)),
+        panel_units(ceil_div(panels, kPanelUnit)),
+        rows_outer(row_units >= 2 * int64_t{threads}) {}
+
+  int64_t units() const { return row_units * panel_units; }
+  int64_t inner() const { return rows_outer ? panel_units : row_units; }
+
+  /// Units [outer_begin, outer_end) by [inner_begin, inner_end).
+  LinearPart part(int64_t outer_begin, int64_t outer_end, int64_t inner_begin,
+                  int64_t inner_end) const {
+    if (!rows_outer) {
+      std::swap(outer_begin, inner_begin);
+      std::swap(outer_end, inner_end);
+    }
+    return {outer_begin * kRowUnit, std::min(rows, outer_end * kRowUnit), inner_begin * kPanelUnit,
+            std::min(panels, inner_end * kPanelUnit)};
+  }
+};
+
+/// Units [begin, end) of one product: a partial first line, whole lines, a partial last one.
+void run_units(const LinearArgs& args, const Grid& grid, int64_t begin, int64_t end) {
+  const int64_t inner = grid.inner();
+  while (begin < end) {
+    const int64_t line = begin / inner;
+    const int64_t offset = begin % inner;
+    if (offset != 0 || end - begin < inner) {
+      const int64_t stop = std::min(inner, offset + (end - begin));
+      linear_part(args, grid.part(line, line + 1, offset, stop));
+      begin += stop - offset;
+    } else {
+      const int64_t lines = (end - begin) / inner;
+      linear_part(args, grid.part(line, line + lines, 0, inner));
+      begin += lines * inner;
+    }
+  }
+}
+
+}  // namespace
+
+void linear_part(const LinearArgs& args, const LinearPart& part) {
+  const Isa set = isa();
+  if (args.weight->dtype() == DType::kFloat32) {
+    return set == Isa::kAvx2 ? avx2::linear_f32(args, part) : avx512::linear_f32(args, part);
+  }
+  if (set == Isa::kAmx) return linear_bf16_amx(args, part);
+  return set == Isa::kAvx2 ? avx2::linear_bf16(args, part) : avx512::linear_bf16(args, part);
+}
+
+void linear_many(std::span<const LinearArgs> products, ThreadTeam& team) {
+  const int32_t threads = team.num_threads();
+  int64_t total = 0;
+  for (const LinearArgs& args : products) {
+    validate(args);
+    total += Grid(args, threads).units();
+  }
+  auto part = [&](int64_t begin, int64_t end) {
+    int64_t first = 0;  // number of the product's first unit
+    for (const LinearArgs& args : products) {
+      const Grid grid(args, threads);
+      const int64_t from = std::max(begin - first, int64_t{0});
+      const int64_t to = std::min(end - first, grid.units());
+      if (from < to) run_units(args, grid, from, to);
+      first += grid.units();
+      if (first >= end) return;
+    }
+  };
+  team.parallel_for(total, 1, part);
+}
+
+void linear(const LinearArgs& args, ThreadTeam& team) { linear_many({&args, 1}, team); }
+
+}  // namespace mole::kernels

@@ -1,0 +1,83 @@
+// Packing of weights: see PackedWeight for the order. Whole 16-column blocks go through registers,
+// edges word by word.
+#include <algorithm>
+
+#include "kernels/cpu/transpose.h"
+#include "kernels/linear/linear_impl.h"
+
+namespace mole::kernels::MOLE_ISA {
+namespace {
+
+template <typename T>
+const T* element(const PackSource& source, int64_t n, int64_t k) {
+  const auto* weight = static_cast<const T*>(source.weight);
+  return weight + (source.transposed ? k * source.stride + n : n * source.stride + k);
+}
+
+void pack_panel_f32(const PackSource& source, int64_t panel, float* out) {
+  const int64_t n0 = panel * kPanel;
+  const int64_t columns = std::min(kPanel, source.n - n0);
+  int64_t k = 0;
+  if (columns == kPanel && source.transposed) {
+    for (; k < source.k; ++k) store16(out + k * kPanel, load16(element<float>(source, n0, k)));
+  } else if (columns == kPanel) {
+    const int64_t stride = source.stride * static_cast<int64_t>(sizeof(float));
+    for (; k + 16 <= source.k; k += 16) {
+      transpose16(element<float>(source, n0, k), stride,
+                  reinterpret_cast<uint32_t*>(out + k * kPanel));
+    }
+  }
+  for (; k < source.k; ++k) {
+    for (int64_t i = 0; i < kPanel; ++i) {
+      out[k * kPanel + i] = i < columns ? *element<float>(source, n0 + i, k) : 0.0f;
+    }
+  }
+}
+
+/// One tile of 32 k whose every element exists.
+void pack_whole_tile(const PackSource& source, int64_t n0, int64_t k0, BFloat16* out) {
+  if (!source.transposed) {
+    transpose16(element<BFloat16>(source, n0, k0),
+                source.stride * static_cast<int64_t>(sizeof(BFloat16)),
+                reinterpret_cast<uint32_t*>(out));
+    return;
+  }
+  for (int64_t pair = 0; pair < kBlockK / 2; ++pair) {
+    const BFloat16* even = element<BFloat16>(source, n0, k0 + 2 * pair);
+    interleave16(even, even + source.stride, out + pair * 2 * kPanel);
+  }
+}
+
+void pack_panel_bf16(const PackSource& source, int64_t panel, BFloat16* out) {
+  const int64_t n0 = panel * kPanel;
+  const int64_t columns = std::min(kPanel, source.n - n0);
+  for (int64_t k0 = 0; k0 < source.k; k0 += kBlockK, out += kBlockK * kPanel) {
+    const int64_t depth = std::min(kBlockK, source.k - k0);
+    if (columns == kPanel && depth == kBlockK) {
+      pack_whole_tile(source, n0, k0, out);
+      continue;
+    }
+    std::fill(out, out + kBlockK * kPanel, BFloat16{});
+    for (int64_t k = 0; k < depth; ++k) {
+      for (int64_t i = 0; i < columns; ++i) {
+        out[(k / 2 * kPanel + i) * 2 + k % 2] = *element<BFloat16>(source, n0 + i, k0 + k);
+      }
+    }
+  }
+}
+
+}  // namespace
+
+void pack_panels(const PackSource& source, std::byte* packed, int64_t panel_begin,
+                 int64_t panel_end) {
+  const int64_t size = panel_elements(source.dtype, source.k);
+  for (int64_t panel = panel_begin; panel < panel_end; ++panel) {
+    if (source.dtype == DType::kBFloat16) {
+      pack_panel_bf16(source, panel, reinterpret_cast<BFloat16*>(packed) + panel * size);
+    } else {
+      pack_panel_f32(source, panel, reinterpret_cast<float*>(packed) + panel * size);
+    }
+  }
+}
+
+}  // namespace mole::kernels::MOLE_ISA
