@@ -3,12 +3,14 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <memory>
 #include <set>
 #include <string>
 #include <vector>
 
+#include "base/clock.h"
 #include "base/json.h"
 #include "base/status.h"
 #include "model_loader/safetensors.h"
@@ -27,6 +29,11 @@ class Checkpoint {
   int64_t weight_bytes() const { return weight_bytes_; }
 
  private:
+  Status add_weights();
+  Status add_shards();
+  // Maps one file and takes its tensors; what is wrong with it goes to `problems`.
+  void add_file(const std::string& name, std::vector<std::string>* problems);
+
   std::filesystem::path folder_;
   Json config_;
   std::vector<SafetensorsFile> files_;
@@ -34,8 +41,9 @@ class Checkpoint {
   int64_t weight_bytes_ = 0;
 };
 
-/// Which tensors a model asked for and what became of them: the loader's report. Any missing, unused
-/// or misshapen tensor is an error; the message lists all of them (the first 20 of each kind).
+/// Which tensors a model asked for and what became of them: the loader's report. Any missing,
+/// unused or misshapen tensor is an error; the message lists all of them (the first 20 of each
+/// kind).
 struct LoadReport {
   std::vector<std::string> missing;    // asked for, not in the files
   std::vector<std::string> unused;     // in the files, never asked for
@@ -50,11 +58,17 @@ struct LoadReport {
 /// Thread: one.
 class TensorSource {
  public:
+  /// Called at most once a second of a long load: bytes of the files done, and in all.
+  using Progress = std::function<void(int64_t bytes_done, int64_t bytes_total)>;
+
+  /// Progress goes to the log.
   explicit TensorSource(std::shared_ptr<const Checkpoint> checkpoint);
+  TensorSource(std::shared_ptr<const Checkpoint> checkpoint, Progress progress,
+               std::shared_ptr<const Clock> clock);
 
   bool has(const std::string& name) const;
-  /// Copies tensor `name` as float32 or bfloat16 into `out` (product(shape) elements). Wrong or missing
-  /// tensors are noted in the report and leave `out` zeroed.
+  /// Copies tensor `name` as float32 or bfloat16 into `out` (product(shape) elements). Wrong or
+  /// missing tensors are noted in the report and leave `out` zeroed.
   void read(const std::string& name, const std::vector<int64_t>& shape, DType dtype, void* out);
   /// Declares a tensor unused on purpose (for example MTP layers); it won't be reported.
   void ignore_prefix(const std::string& prefix);
@@ -62,7 +76,16 @@ class TensorSource {
   LoadReport finish();
 
  private:
+  // Both return false, with the reason noted, if `out` was not filled.
+  bool convert_into(const std::string& name, const std::vector<int64_t>& shape, DType dtype,
+                    void* out);
+  bool convert_scaled(const std::string& name, const TensorView& matrix, DType dtype, void* out);
+  void note_read(int64_t bytes);
+
   std::shared_ptr<const Checkpoint> checkpoint_;
+  Progress progress_;
+  std::shared_ptr<const Clock> clock_;
+  TimeUs progress_at_;  // the next call of progress_ is due
   std::set<std::string> read_;
   std::vector<std::string> ignored_prefixes_;
   LoadReport report_;

@@ -1,10 +1,12 @@
 // A named tensor as it lies in a file: type, shape and bytes, not yet interpreted by any model.
+// The bytes may lie at any address: read elements with memcpy, never through a float pointer.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/dtype.h"
@@ -25,5 +27,10 @@ struct TensorView {
 
 /// "bfloat16 [2048, 512]", for messages.
 std::string describe(const TensorView& tensor);
+/// "[2048, 512]".
+std::string describe_shape(const std::vector<int64_t>& shape);
+/// A name from a file, quoted for a message: control and non-ASCII bytes escaped, at most 200
+/// shown.
+std::string quoted_name(std::string_view name);
 
 }  // namespace mole::loader
