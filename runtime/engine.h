@@ -1,5 +1,6 @@
 // The engine: one thread that owns the scheduler, the cache and the model, and turns requests into
-// streams of tokens. Everything else talks to it by messages. Thread: public methods from any thread.
+// streams of tokens. Everything else talks to it by messages. Thread: public methods from any
+// thread.
 #pragma once
 
 #include <cstdint>
@@ -19,16 +20,17 @@ namespace mole::runtime {
 
 /// Every bound of the engine; names follow vLLM where the meaning is the same.
 struct EngineOptions {
-  int32_t max_model_len = 0;              // tokens of prompt + output; 0 = the model's context length
-  int32_t max_num_seqs = 64;              // sequences in one step
+  int32_t max_model_len = 0;  // tokens of prompt + output; 0 = the model's context length
+  int32_t max_num_seqs = 64;  // sequences in one step
   int32_t max_num_batched_tokens = 2048;  // tokens in one step
   int64_t kv_cache_bytes = 0;             // 0 = as many blocks as max_num_seqs of max_model_len, at
                                           // most 1 GiB
   int32_t max_queued_requests = 512;      // accepted but not yet running
   int64_t max_queued_tokens = 0;          // prompt tokens waiting; 0 = 4 times the cache's capacity
-  int64_t queue_wait_max_us = 30'000'000; // waited longer: ends with kResourceExhausted
-  int32_t stream_events_max = 1024;       // unread events of one request
+  int64_t queue_wait_max_us = 30'000'000;  // waited longer: ends with kResourceExhausted
+  int32_t stream_events_max = 1024;        // unread events of one request
   bool enable_prefix_caching = true;
+  int32_t max_sequences_per_request = 8;  // n; at most 128
 };
 
 /// A snapshot for health checks and headers. Plain numbers, read without locks.
@@ -44,8 +46,8 @@ class Engine {
  public:
   /// `clock` and `metrics` must outlive the engine. Errors: kInvalidArgument naming the option.
   static StatusOr<std::unique_ptr<Engine>> create(std::unique_ptr<model::Model> model,
-                                                  const EngineOptions& options,
-                                                  const Clock* clock, Metrics* metrics);
+                                                  const EngineOptions& options, const Clock* clock,
+                                                  Metrics* metrics);
   /// Cancels what still runs, then joins.
   ~Engine();
 
@@ -55,11 +57,10 @@ class Engine {
   /// A fresh id.
   RequestId next_request_id();
 
-  /// Accepts or refuses at once. An accepted request always ends with kFinished for each sequence, or
-  /// with one kError.
-  /// Errors: kInvalidArgument (field, value, accepted; "context_length_exceeded: …" when prompt +
-  /// max_tokens pass max_model_len), kResourceExhausted (queue full; retry_after_ms() tells when),
-  /// kUnavailable (draining or failed).
+  /// Accepts or refuses at once. An accepted request always ends with kFinished for each sequence,
+  /// or with one kError. Errors: kInvalidArgument (field, value, accepted;
+  /// "context_length_exceeded: …" when prompt + max_tokens pass max_model_len), kResourceExhausted
+  /// (queue full; retry_after_ms() tells when), kUnavailable (draining or failed).
   StatusOr<std::shared_ptr<OutputStream>> submit(GenerateRequest request);
 
   /// Ends a request, or one sequence of it; takes effect within one step. Unknown ids are ignored.

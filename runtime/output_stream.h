@@ -1,7 +1,7 @@
-// One request's results on their way from the engine to a client: a bounded queue of events that wakes
-// its reader. The engine never waits: when the reader is too slow and the queue is full, the request is
-// cancelled with an error event (for which there is always room).
-// Thread: the engine writes, one reader reads, either may look at the flags.
+// One request's results on their way from the engine to a client: a bounded queue of events that
+// wakes its reader. The engine never waits: when the reader is too slow and the queue is full, the
+// request is cancelled with an error event (for which there is always room). Thread: the engine
+// writes, one reader reads, either may look at the flags.
 #pragma once
 
 #include <cstddef>
@@ -20,13 +20,14 @@
 namespace mole::runtime {
 
 struct TokenLogprobs {
-  float logprob = 0;                               // of the token itself, natural log, of the raw logits
-  std::vector<std::pair<TokenId, float>> top;      // largest first; ties by lower id
+  float logprob = 0;  // of the token itself, natural log, of the raw logits
+  std::vector<std::pair<TokenId, float>> top;  // largest first; ties by lower id
 };
 
 struct StreamEvent {
   enum class Kind : uint8_t {
-    kPromptToken,  // a scored prompt token (prompt_logprobs), sequence index 0 only; the first has none
+    kPromptToken,  // a scored prompt token (prompt_logprobs), sequence index 0 only; the first has
+                   // none
     kToken,        // a generated token
     kFinished,     // this sequence ended: reason and usage
     kError,        // the whole request ended: `error`; nothing follows
@@ -49,8 +50,9 @@ class OutputStream {
 
   /// Reader: the next event, if there is one.
   std::optional<StreamEvent> try_pop();
-  /// Reader: `wake` is called (on the engine's thread, keep it short) whenever an event arrives while
-  /// the queue was empty. Set once, before the first try_pop; called at once if events wait already.
+  /// Reader: `wake` is called (on the engine's thread, keep it short) whenever an event arrives
+  /// while the queue was empty. Set once, before the first try_pop; called at once if events wait
+  /// already.
   void set_wake(std::function<void()> wake);
 
   /// Engine: false when full (the event is dropped, the caller cancels the request).

@@ -1,0 +1,331 @@
+#include "runtime/engine_core.h"
+
+#include <algorithm>
+#include <numeric>
+#include <string>
+#include <utility>
+
+#include "base/check.h"
+#include "runtime/injected_bug.h"
+#include "runtime/limits.h"
+#include "runtime/stop_conditions.h"
+#include "runtime/validate.h"
+
+namespace mole::runtime {
+namespace {
+
+double seconds(TimeUs from_us, TimeUs to_us) { return static_cast<double>(to_us - from_us) * 1e-6; }
+
+int32_t max_scored_rows(const EngineOptions& options, const model::ModelInfo& info) {
+  const int64_t row_bytes = int64_t{info.vocab_size} * static_cast<int64_t>(sizeof(float));
+  return static_cast<int32_t>(
+      std::clamp<int64_t>(kScoredLogitsBytesMax / row_bytes, 1, options.max_num_batched_tokens));
+}
+
+int32_t cache_blocks(const EngineOptions& options, const model::ModelInfo& info) {
+  return static_cast<int32_t>(num_cache_blocks(options.kv_cache_bytes, info));
+}
+
+model::KvCacheShape cache_shape(const EngineOptions& options, const model::ModelInfo& info) {
+  return {info.num_layers, cache_blocks(options, info), info.kv_entry_elements, info.dtype};
+}
+
+SchedulerOptions scheduler_options(const EngineOptions& options, const model::ModelInfo& info) {
+  return {.num_blocks = cache_blocks(options, info),
+          .max_num_seqs = options.max_num_seqs,
+          .max_num_batched_tokens = options.max_num_batched_tokens,
+          .max_scored_rows = max_scored_rows(options, info),
+          .queue_wait_max_us = options.queue_wait_max_us};
+}
+
+BatchBuilderOptions builder_options(const EngineOptions& options, const model::ModelInfo& info) {
+  return {.max_tokens = options.max_num_batched_tokens,
+          .max_sequences = options.max_num_seqs,
+          .max_logit_rows = options.max_num_seqs + max_scored_rows(options, info),
+          .max_blocks_per_sequence =
+              (options.max_model_len + model::kBlockTokens - 1) / model::kBlockTokens};
+}
+
+}  // namespace
+
+EngineCore::EngineCore(std::unique_ptr<model::Model> model, const EngineOptions& options,
+                       const Clock* clock, EngineMetrics* metrics)
+    : model_(std::move(model)),
+      options_(options),
+      clock_(clock),
+      metrics_(metrics),
+      cache_(cache_shape(options, model_->info())),
+      scheduler_(scheduler_options(options, model_->info())),
+      builder_(builder_options(options, model_->info())),
+      sampler_(model_->info().vocab_size) {
+  metrics_->kv_blocks_total.set(scheduler_.pool().num_blocks());
+}
+
+EngineCore::~EngineCore() = default;
+
+void EngineCore::add(std::unique_ptr<RequestState> request) {
+  scheduler_.add(request.get());
+  requests_.push_back(std::move(request));
+}
+
+void EngineCore::cancel(RequestId id, std::optional<int32_t> index) {
+  for (const auto& request : requests_) {
+    if (request->request.id != id) continue;
+    for (Sequence& sequence : request->sequences) {
+      if (sequence.state == SequenceState::kFinished) continue;
+      if (!index || *index == sequence.index) end_sequence(&sequence, FinishReason::kCancelled);
+    }
+  }
+  remove_ended();
+}
+
+void EngineCore::abort_all(const Status& status) {
+  for (const auto& request : requests_) {
+    if (request->num_live > 0) fail_request(request.get(), status);
+  }
+  remove_ended();
+}
+
+Status EngineCore::step() {
+  const TimeUs began_us = clock_->now_us();
+  const StepPlan& plan = scheduler_.plan(began_us);
+  plan_ = &plan;
+  end_expired(plan);
+  note_started(plan);
+  if (!plan.chunks.empty()) {
+    const model::StepInput input = builder_.build(plan);
+    model::StepOutput output;
+    const Status status = model_->forward(input, cache_, &output);
+    const size_t wanted = input.logit_rows.size() * static_cast<size_t>(model_info().vocab_size);
+    if (!status.ok()) return annotate(status, "the model failed");
+    MOLE_CHECK_EQ(output.logits.size(), wanted);
+    publish(plan, output);
+  }
+  note_step(plan, began_us);
+  remove_ended();
+  return absl::OkStatus();
+}
+
+void EngineCore::end_expired(const StepPlan& plan) {
+  for (const ExpiredRequest& expired : plan.expired) {
+    RequestState* request = expired.request;
+    if (expired.in_queue) {
+      metrics_->queue_timeouts.add();
+      metrics_->count_finish(FinishReason::kError);
+      StreamEvent event;
+      event.kind = StreamEvent::Kind::kError;
+      event.finish_reason = FinishReason::kError;
+      event.error = absl::ResourceExhaustedError("the request waited longer than " +
+                                                 std::to_string(options_.queue_wait_max_us / 1000) +
+                                                 " ms to run");
+      request->stream->push_last(std::move(event));
+      continue;
+    }
+    for (const Sequence& sequence : request->sequences) {
+      if (sequence.finish_reason != FinishReason::kDeadline) continue;
+      send_finished(sequence, FinishReason::kDeadline, -1);
+    }
+  }
+}
+
+void EngineCore::note_started(const StepPlan& plan) {
+  for (const PlannedChunk& chunk : plan.chunks) {
+    RequestState* request = chunk.sequence->request;
+    if (request->left_queue) continue;
+    note_left_queue(request);
+    metrics_->queue_time.observe(seconds(request->submitted_us, request->started_us));
+    metrics_->prompt_tokens.add(static_cast<double>(request->request.prompt.size()));
+  }
+}
+
+void EngineCore::publish(const StepPlan& plan, const model::StepOutput& output) {
+  const float* logits = output.logits.data();
+  for (const PlannedChunk& chunk : plan.chunks) {
+    // Another sequence of the same request may have ended this one a moment ago.
+    if (chunk.sequence->state == SequenceState::kRunning) publish_chunk(chunk, logits);
+    logits += static_cast<ptrdiff_t>(chunk.num_logits) * model_info().vocab_size;
+  }
+}
+
+void EngineCore::publish_chunk(const PlannedChunk& chunk, const float* logits) {
+  Sequence* sequence = chunk.sequence;
+  scheduler_.computed(chunk);
+  Status status = publish_scored(chunk, logits);
+  if (status.ok() && chunk.samples) {
+    const ptrdiff_t row = chunk.num_logits - 1;
+    status = publish_sampled(sequence, logits + row * model_info().vocab_size);
+  } else if (status.ok() && sequence->request->request.sampling.max_tokens == 0 &&
+             sequence->num_computed == sequence->num_tokens()) {
+    end_sequence(sequence, FinishReason::kLength);
+  }
+  if (!status.ok()) fail_request(sequence->request, status);
+}
+
+Status EngineCore::publish_scored(const PlannedChunk& chunk, const float* logits) {
+  Sequence* sequence = chunk.sequence;
+  RequestState* request = sequence->request;
+  const int32_t top = request->request.sampling.prompt_logprobs;
+  if (top < 0 || sequence->index != 0) return absl::OkStatus();
+  StreamEvent event;
+  event.kind = StreamEvent::Kind::kPromptToken;
+  if (!request->prompt_echoed) {
+    request->prompt_echoed = true;
+    event.token = sequence->tokens.front();
+    if (!send(sequence, event)) return absl::OkStatus();
+  }
+  const auto vocab = static_cast<size_t>(model_info().vocab_size);
+  event.has_logprobs = true;
+  for (int32_t i = 0; i < chunk.num_scored(); ++i, logits += vocab) {
+    event.token = sequence->tokens[static_cast<size_t>(chunk.logits_first + i + 1)];
+    MOLE_ASSIGN_OR_RETURN(event.logprobs, scorer_.score({logits, vocab}, event.token, top));
+    if (!send(sequence, event)) return absl::OkStatus();
+  }
+  return absl::OkStatus();
+}
+
+Status EngineCore::publish_sampled(Sequence* sequence, const float* logits) {
+  if (sequence->state != SequenceState::kRunning)
+    return absl::OkStatus();  // its reader was too slow
+  const RequestState& request = *sequence->request;
+  const SamplingParams& sampling = request.request.sampling;
+  const std::span<const float> row(logits, static_cast<size_t>(model_info().vocab_size));
+  const std::span<const TokenId> eos = model_info().eos_token_ids;
+  SampleContext context;
+  context.params = &sampling;
+  context.counts = &sequence->counts;
+  context.seed = request.seed;
+  context.stream = static_cast<uint64_t>(sequence->index);
+  context.position = static_cast<uint64_t>(sequence->num_tokens());
+  if (sequence->num_generated() < sampling.min_tokens) {
+    context.forbidden = sampling.stop_token_ids;
+    if (!sampling.ignore_eos) context.also_forbidden = eos;
+  }
+  StreamEvent event;
+  event.index = sequence->index;
+  MOLE_ASSIGN_OR_RETURN(event.token, sampler_.sample(row, context));
+  if (sampling.logprobs >= 0) {
+    event.has_logprobs = true;
+    MOLE_ASSIGN_OR_RETURN(event.logprobs, scorer_.score(row, event.token, sampling.logprobs));
+  }
+  scheduler_.append(sequence, event.token);
+  note_token_time(sequence);
+  const TokenId token = event.token;
+  const FinishReason reason = finish_reason_after(token, sequence->num_generated(), sampling, eos);
+  if (reason == FinishReason::kStop) {
+    end_sequence(sequence, reason, token);
+  } else if (send(sequence, std::move(event)) && reason == FinishReason::kLength) {
+    end_sequence(sequence, reason);
+  }
+  return absl::OkStatus();
+}
+
+// False if the reader was too slow; the whole request has then ended.
+bool EngineCore::send(Sequence* sequence, StreamEvent event) {
+  RequestState* request = sequence->request;
+  if (request->stream->push(std::move(event))) return true;
+  metrics_->client_slow.add();
+  fail_request(request,
+               absl::CancelledError("slow reader: " + std::to_string(options_.stream_events_max) +
+                                    " events were not read in time"));
+  return false;
+}
+
+void EngineCore::note_token_time(Sequence* sequence) {
+  RequestState* request = sequence->request;
+  const TimeUs now_us = clock_->now_us();
+  metrics_->generation_tokens.add();
+  if (sequence->num_generated() > 1) {
+    metrics_->inter_token_latency.observe(seconds(sequence->last_token_us, now_us));
+  } else if (request->first_token_us < 0) {
+    request->first_token_us = now_us;
+    metrics_->time_to_first_token.observe(seconds(request->submitted_us, now_us));
+  }
+  sequence->last_token_us = now_us;
+}
+
+void EngineCore::end_sequence(Sequence* sequence, FinishReason reason, TokenId stop_token) {
+  scheduler_.finish(sequence, reason);
+  send_finished(*sequence, reason, stop_token);
+}
+
+void EngineCore::send_finished(const Sequence& sequence, FinishReason reason, TokenId stop_token) {
+  metrics_->count_finish(reason);
+  StreamEvent event;
+  event.kind = StreamEvent::Kind::kFinished;
+  event.index = sequence.index;
+  event.finish_reason = reason;
+  event.stop_token = stop_token;
+  event.usage = {sequence.num_prompt, sequence.num_generated(), sequence.request->cached_tokens};
+  if (injected(InjectedBug::kLostFinish) && sequence.index > 0) return;
+  sequence.request->stream->push_last(std::move(event));
+}
+
+void EngineCore::fail_request(RequestState* request, const Status& status) {
+  for (Sequence& sequence : request->sequences) {
+    if (sequence.state == SequenceState::kFinished) continue;
+    scheduler_.finish(&sequence, FinishReason::kError);
+  }
+  metrics_->count_finish(FinishReason::kError);
+  StreamEvent event;
+  event.kind = StreamEvent::Kind::kError;
+  event.finish_reason = FinishReason::kError;
+  event.error = status;
+  request->stream->push_last(std::move(event));
+}
+
+void EngineCore::note_left_queue(RequestState* request) {
+  request->left_queue = true;
+  notices_.left_queue.push_back({static_cast<int64_t>(request->request.prompt.size())});
+}
+
+void EngineCore::remove_ended() {
+  for (size_t i = requests_.size(); i-- > 0;) {
+    RequestState* request = requests_[i].get();
+    if (request->num_live > 0) continue;
+    if (!request->left_queue) note_left_queue(request);
+    metrics_->e2e_latency.observe(seconds(request->submitted_us, clock_->now_us()));
+    notices_.ended.push_back(request->request.id);
+    requests_[i] = std::move(requests_.back());
+    requests_.pop_back();
+  }
+}
+
+void EngineCore::note_step(const StepPlan& plan, TimeUs began_us) {
+  const BlockPool& pool = scheduler_.pool();
+  const int32_t queued = scheduler_.num_queued_requests();
+  metrics_->kv_blocks_used.set(pool.num_used());
+  metrics_->kv_utilization_ratio.set(static_cast<double>(pool.num_used()) / pool.num_blocks());
+  metrics_->prefix_cache_blocks.set(scheduler_.prefix_cache().num_published());
+  metrics_->sequences_running.set(scheduler_.num_running());
+  metrics_->requests_waiting.set(queued);
+  metrics_->requests_running.set(static_cast<double>(scheduler_.num_requests() - queued));
+  const Scheduler::PrefixStats& prefix = scheduler_.prefix_stats();
+  metrics_->prefix_cache_queries.add(
+      static_cast<double>(prefix.queried_tokens - reported_prefix_.queried_tokens));
+  metrics_->prefix_cache_hits.add(
+      static_cast<double>(prefix.hit_tokens - reported_prefix_.hit_tokens));
+  reported_prefix_ = prefix;
+  metrics_->preemptions.add(plan.num_preempted);
+  if (plan.chunks.empty()) return;
+  metrics_->steps.add();
+  metrics_->iteration_tokens.observe(plan.num_tokens);
+  metrics_->step_time.observe(seconds(began_us, clock_->now_us()));
+  if (++num_steps_ % kExpertLoadSteps == 0) note_experts();
+}
+
+void EngineCore::note_experts() {
+  const std::vector<int64_t> loads = model_->take_expert_loads();
+  const auto experts = static_cast<ptrdiff_t>(model_info().num_experts);
+  if (experts == 0) return;
+  double worst = 0;
+  for (auto layer = loads.begin(); loads.end() - layer >= experts; layer += experts) {
+    const auto total = static_cast<double>(std::accumulate(layer, layer + experts, int64_t{0}));
+    if (total == 0) continue;
+    const auto busiest = static_cast<double>(*std::max_element(layer, layer + experts));
+    metrics_->expert_tokens.add(total);
+    worst = std::max(worst, busiest * static_cast<double>(experts) / total);
+  }
+  metrics_->moe_imbalance_ratio.set(worst);
+}
+
+}  // namespace mole::runtime

@@ -1,0 +1,89 @@
+// The engine without its thread: one step after the other, deterministic, with time as a value from
+// outside. The engine's thread turns it; the simulation turns it by hand. Thread: one at a time.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/status.h"
+#include "model/model.h"
+#include "runtime/batch_builder.h"
+#include "runtime/engine.h"
+#include "runtime/engine_metrics.h"
+#include "runtime/logprobs.h"
+#include "runtime/sampler.h"
+#include "runtime/scheduler.h"
+
+namespace mole::runtime {
+
+class EngineCore {
+ public:
+  /// `options` as resolve_options() gave them; `clock` and `metrics` must outlive the core.
+  EngineCore(std::unique_ptr<model::Model> model, const EngineOptions& options, const Clock* clock,
+             EngineMetrics* metrics);
+  ~EngineCore();
+
+  /// Takes a validated request. It ends with kFinished for each sequence, or with one kError.
+  void add(std::unique_ptr<RequestState> request);
+  /// Ends a request, or one sequence of it, with kCancelled. Unknown ids are ignored.
+  void cancel(RequestId id, std::optional<int32_t> index);
+  /// Ends every request with kError `status`.
+  void abort_all(const Status& status);
+
+  /// Plans, computes and publishes one step. Errors: the model's; the caller then ends all requests
+  /// with abort_all, and the core takes no more steps.
+  Status step();
+
+  bool idle() const { return requests_.empty(); }
+
+  /// What happened to requests since the caller last cleared it.
+  struct Notices {
+    struct LeftQueue {
+      int64_t prompt_tokens = 0;
+    };
+    std::vector<LeftQueue> left_queue;  // started, or ended without having started
+    std::vector<RequestId> ended;
+  };
+  Notices& notices() { return notices_; }
+
+  const model::ModelInfo& model_info() const { return model_->info(); }
+  const Scheduler& scheduler() const { return scheduler_; }
+  const StepPlan* last_plan() const { return plan_; }
+
+ private:
+  void note_started(const StepPlan& plan);
+  void end_expired(const StepPlan& plan);
+  void publish(const StepPlan& plan, const model::StepOutput& output);
+  void publish_chunk(const PlannedChunk& chunk, const float* logits);
+  Status publish_scored(const PlannedChunk& chunk, const float* logits);
+  Status publish_sampled(Sequence* sequence, const float* logits);
+  bool send(Sequence* sequence, StreamEvent event);
+  void note_token_time(Sequence* sequence);
+  void end_sequence(Sequence* sequence, FinishReason reason, TokenId stop_token = -1);
+  void send_finished(const Sequence& sequence, FinishReason reason, TokenId stop_token);
+  void fail_request(RequestState* request, const Status& status);
+  void note_left_queue(RequestState* request);
+  void remove_ended();
+  void note_step(const StepPlan& plan, TimeUs began_us);
+  void note_experts();
+
+  std::unique_ptr<model::Model> model_;
+  const EngineOptions options_;
+  const Clock* clock_;
+  EngineMetrics* metrics_;
+  model::KvCache cache_;
+  Scheduler scheduler_;
+  BatchBuilder builder_;
+  Sampler sampler_;
+  LogprobScorer scorer_;
+  std::vector<std::unique_ptr<RequestState>> requests_;
+  Notices notices_;
+  const StepPlan* plan_ = nullptr;
+  Scheduler::PrefixStats reported_prefix_;
+  int64_t num_steps_ = 0;
+};
+
+}  // namespace mole::runtime

@@ -1,0 +1,23 @@
+// Five known bugs that a test build can switch on, to show that the simulation finds them. In every
+// other build `injected(…)` is the constant false and the compiler removes the branch.
+#pragma once
+
+namespace mole::runtime {
+
+enum class InjectedBug {
+  kNone,
+  kForgottenRefcount,  // a block found in the prefix cache is used without counting the use
+  kBlockBoundary,      // a sequence that just filled a block gets no new one
+  kWrongFormHash,      // the prefix cache forgets which arithmetic made a token's entry
+  kLostFinish,         // a sequence ends without its kFinished event
+  kStarvation,         // a pre-empted sequence loses its place in the queue
+};
+
+#ifdef MOLE_INJECT_BUGS
+extern InjectedBug injected_bug;  // set by the test
+inline bool injected(InjectedBug bug) { return injected_bug == bug; }
+#else
+constexpr bool injected(InjectedBug) { return false; }
+#endif
+
+}  // namespace mole::runtime

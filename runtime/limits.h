@@ -1,0 +1,48 @@
+// Every bound of the runtime that is not an option of the engine (engine.h has those), with its
+// reason. Bounds on what a user may ask are checked by validate.h.
+#pragma once
+
+#include <cstdint>
+
+namespace mole::runtime {
+
+// What a request may ask for.
+inline constexpr int32_t kSequencesPerRequestMax = 128;  // n; OpenAI's own bound
+inline constexpr int32_t kTopLogprobsMax = 20;           // OpenAI's bound
+inline constexpr int32_t kLogitBiasEntriesMax = 1024;
+inline constexpr int32_t kStopTokenIdsMax = 128;
+inline constexpr int32_t kCacheSaltBytesMax = 1024;
+inline constexpr double kLogitBiasMax = 100.0;
+inline constexpr double kTemperatureMax = 2.0;
+inline constexpr double kPenaltyMax = 2.0;  // presence and frequency, either sign
+inline constexpr double kRepetitionPenaltyMax = 10.0;
+
+// The engine's options.
+inline constexpr int32_t kNumSeqsMax = 4096;
+inline constexpr int32_t kNumBatchedTokensMax = 1 << 20;
+inline constexpr int32_t kQueuedRequestsMax = 1 << 20;
+inline constexpr int32_t kStreamEventsMax = 1 << 20;
+inline constexpr int64_t kDefaultKvCacheBytesMax = int64_t{1} << 30;  // when the user names no size
+inline constexpr int64_t kQueuedTokensPerCacheToken = 4;  // default of max_queued_tokens
+
+// The scheduler.
+/// A prefill that must share its step still gets this many tokens: smaller chunks would waste a
+/// pass over the weights.
+inline constexpr int32_t kPrefillChunkMin = 64;
+/// So many sequences may start before one that waits for memory; then the door stays closed behind
+/// it.
+inline constexpr int32_t kPassOversMax = 16;
+/// Waiting sequences looked at in one step: bounds the cost of a step when nothing fits.
+inline constexpr int32_t kAdmissionScanMax = 32;
+/// Memory for the logits of scored prompt tokens in one step; at least one row is always allowed.
+inline constexpr int64_t kScoredLogitsBytesMax = int64_t{64} << 20;
+
+// The engine's thread.
+/// An idle engine looks around this often, so that its heartbeat stays fresh.
+inline constexpr int64_t kIdleWaitUs = 100'000;
+/// Expert loads are read from the model once in so many steps: reading allocates.
+inline constexpr int64_t kExpertLoadSteps = 64;
+inline constexpr int64_t kRetryAfterMsMin = 100;
+inline constexpr int64_t kRetryAfterMsMax = 120'000;  // OpenAI's clients don't retry beyond that
+
+}  // namespace mole::runtime

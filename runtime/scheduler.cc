@@ -1,0 +1,297 @@
+#include "runtime/scheduler.h"
+
+#include <algorithm>
+
+#include "base/check.h"
+#include "runtime/injected_bug.h"
+#include "runtime/limits.h"
+
+namespace mole::runtime {
+namespace {
+
+using model::kBlockTokens;
+
+int32_t blocks_for(int32_t tokens) { return (tokens + kBlockTokens - 1) / kBlockTokens; }
+
+bool by_rank(const Sequence* a, const Sequence* b) { return a->rank < b->rank; }
+
+void insert_by_rank(std::vector<Sequence*>* sequences, Sequence* sequence) {
+  sequences->insert(std::upper_bound(sequences->begin(), sequences->end(), sequence, by_rank),
+                    sequence);
+}
+
+void erase_from(std::vector<Sequence*>* sequences, const Sequence* sequence) {
+  const auto at = std::find(sequences->begin(), sequences->end(), sequence);
+  MOLE_CHECK(at != sequences->end());
+  sequences->erase(at);
+}
+
+// Positions of [first, end) that must give a log-probability.
+int32_t scored_in(const Sequence& sequence, int32_t first, int32_t end) {
+  return std::max(0, std::min(end, sequence.scored_end()) - std::max(first, sequence.num_scored));
+}
+
+}  // namespace
+
+Scheduler::Scheduler(const SchedulerOptions& options)
+    : options_(options), pool_(options.num_blocks), cache_(&pool_) {
+  MOLE_CHECK_GE(options.max_num_seqs, 1);
+  MOLE_CHECK_GE(options.max_num_batched_tokens, options.max_num_seqs);
+  MOLE_CHECK_GE(options.max_scored_rows, 1);
+  running_.reserve(static_cast<size_t>(options.max_num_seqs));
+  plan_.chunks.reserve(static_cast<size_t>(options.max_num_seqs));
+}
+
+void Scheduler::add(RequestState* request) {
+  const uint64_t arrival = next_arrival_++;
+  requests_.push_back(request);
+  ++num_queued_;
+  for (Sequence& sequence : request->sequences) {
+    sequence.rank = {request->request.priority, arrival, sequence.index};
+  }
+  // Room for every live sequence now, so that pre-emption never allocates.
+  num_live_ += request->sequences.size();
+  if (waiting_.capacity() < num_live_) waiting_.reserve(2 * num_live_);
+  wait(&request->sequences.front());
+}
+
+const StepPlan& Scheduler::plan(TimeUs now_us) {
+  plan_.clear();
+  left_ = {options_.max_num_batched_tokens, options_.max_scored_rows};
+  expire(now_us);
+  plan_decodes();
+  plan_prefills();
+  admit(now_us);
+  hand_out_rest();
+  plan_logits();
+  return plan_;
+}
+
+void Scheduler::expire(TimeUs now_us) {
+  for (size_t i = requests_.size(); i-- > 0;) {
+    RequestState* request = requests_[i];
+    const bool late = request->request.deadline_us > 0 && now_us >= request->request.deadline_us;
+    const bool stuck =
+        request->started_us < 0 && now_us - request->submitted_us > options_.queue_wait_max_us;
+    if (!late && !stuck) continue;
+    plan_.expired.push_back({request, !late});
+    // The last finish takes the request out of requests_: what lies there then was already looked
+    // at.
+    for (Sequence& sequence : request->sequences) {
+      if (sequence.state == SequenceState::kFinished) continue;
+      finish(&sequence, late ? FinishReason::kDeadline : FinishReason::kError);
+    }
+  }
+}
+
+void Scheduler::plan_decodes() {
+  for (size_t i = 0; i < running_.size(); ++i) {
+    Sequence* sequence = running_[i];
+    if (!sequence->decoding()) continue;
+    if (!make_room_for_next(sequence)) return;  // it was itself the last: nobody is left behind it
+    plan_chunk(sequence, 1);
+  }
+}
+
+// A block for the sequence's uncomputed token. False if that cost the sequence its own place.
+bool Scheduler::make_room_for_next(Sequence* sequence) {
+  const int32_t tokens = sequence->num_tokens();
+  const int32_t needed = blocks_for(injected(InjectedBug::kBlockBoundary) ? tokens - 1 : tokens);
+  if (needed <= static_cast<int32_t>(sequence->blocks.size())) return true;
+  while (cache_.num_free() == 0) {
+    Sequence* victim = running_.back();
+    preempt(victim);
+    if (victim == sequence) return false;
+  }
+  sequence->blocks.push_back(cache_.take());
+  return true;
+}
+
+void Scheduler::plan_prefills() {
+  for (Sequence* sequence : running_) {
+    if (sequence->decoding()) continue;
+    const int32_t count = share_of(*sequence);
+    if (count > 0) plan_chunk(sequence, count);
+  }
+}
+
+void Scheduler::admit(TimeUs now_us) {
+  int32_t scanned = 0;
+  for (size_t i = 0; i < waiting_.size() && scanned < kAdmissionScanMax; ++scanned) {
+    if (num_running() >= options_.max_num_seqs || left_.tokens == 0) return;
+    Sequence* sequence = waiting_[i];
+    if (try_start(sequence, now_us)) {
+      waiting_.erase(waiting_.begin() + static_cast<ptrdiff_t>(i));
+      for (size_t passed = 0; passed < i; ++passed) ++waiting_[passed]->passed_over;
+      continue;
+    }
+    if (sequence->passed_over >= kPassOversMax) return;
+    ++i;
+  }
+}
+
+bool Scheduler::try_start(Sequence* sequence, TimeUs now_us) {
+  RequestState* request = sequence->request;
+  // The last token must be computed for its logits; scored positions must be computed for theirs.
+  const bool scoring = sequence->num_scored < sequence->scored_end();
+  const int32_t reusable = scoring ? sequence->num_scored : sequence->num_tokens() - 1;
+  if (request->share_prompt) {
+    sequence->published = cache_.match(request->salt, sequence->tokens, sequence->num_prompt,
+                                       reusable, &sequence->blocks);
+  }
+  sequence->num_computed = sequence->published.blocks * kBlockTokens;
+  const int32_t needed =
+      blocks_for(sequence->num_tokens()) - static_cast<int32_t>(sequence->blocks.size());
+  // One spare block for each that runs: else the next step would pre-empt what this one started.
+  const int32_t count = share_of(*sequence);
+  if (count == 0 || needed + num_running() > cache_.num_free()) {
+    release_blocks(sequence);
+    return false;
+  }
+  for (int32_t i = 0; i < needed; ++i) sequence->blocks.push_back(cache_.take());
+  if (request->started_us < 0) {
+    request->started_us = now_us;
+    --num_queued_;
+    if (request->share_prompt && !scoring) {
+      request->cached_tokens = std::min(sequence->num_computed, sequence->num_prompt);
+      prefix_stats_.queried_tokens += sequence->num_prompt;
+      prefix_stats_.hit_tokens += request->cached_tokens;
+    }
+  }
+  sequence->state = SequenceState::kRunning;
+  sequence->passed_over = 0;
+  insert_by_rank(&running_, sequence);
+  plan_chunk(sequence, count);
+  return true;
+}
+
+void Scheduler::hand_out_rest() {
+  for (PlannedChunk& chunk : plan_.chunks) {
+    const Sequence& sequence = *chunk.sequence;
+    const int32_t end = chunk.first + chunk.count;
+    const int32_t more = std::min(left_.tokens, chunk_limit(sequence, end, left_.scored_rows));
+    if (more <= 0) continue;
+    left_.tokens -= more;
+    left_.scored_rows -= scored_in(sequence, end, end + more);
+    chunk.count += more;
+  }
+}
+
+void Scheduler::plan_logits() {
+  for (PlannedChunk& chunk : plan_.chunks) {
+    const Sequence& sequence = *chunk.sequence;
+    const int32_t end = chunk.first + chunk.count;
+    const int32_t scored = scored_in(sequence, chunk.first, end);
+    chunk.samples =
+        end == sequence.num_tokens() && sequence.request->request.sampling.max_tokens > 0;
+    chunk.num_logits = scored + (chunk.samples ? 1 : 0);
+    chunk.logits_first = scored > 0 ? std::max(chunk.first, sequence.num_scored) : end - 1;
+    plan_.num_tokens += chunk.count;
+    plan_.num_logit_rows += chunk.num_logits;
+  }
+}
+
+// How many tokens a prefill takes while others may follow: half of what is left.
+int32_t Scheduler::share_of(const Sequence& sequence) const {
+  const int32_t half = std::max(kPrefillChunkMin, (left_.tokens + 1) / 2);
+  return std::min(
+      {half, left_.tokens, chunk_limit(sequence, sequence.num_computed, left_.scored_rows)});
+}
+
+// How many tokens from `first` one chunk can take: one form, and no more scored rows than are left.
+int32_t Scheduler::chunk_limit(const Sequence& sequence, int32_t first, int32_t scored_rows) const {
+  const int32_t end = sequence.form_end();
+  const int32_t scored_limit = std::max(first, sequence.num_scored) + scored_rows;
+  return (scored_limit < sequence.scored_end() ? std::min(end, scored_limit) : end) - first;
+}
+
+void Scheduler::plan_chunk(Sequence* sequence, int32_t count) {
+  PlannedChunk chunk;
+  chunk.sequence = sequence;
+  chunk.first = sequence->num_computed;
+  chunk.count = count;
+  chunk.form = sequence->next_form();
+  plan_.chunks.push_back(chunk);
+  left_.tokens -= count;
+  left_.scored_rows -= scored_in(*sequence, chunk.first, chunk.first + count);
+}
+
+void Scheduler::computed(const PlannedChunk& chunk) {
+  Sequence* sequence = chunk.sequence;
+  MOLE_CHECK_EQ(sequence->num_computed, chunk.first);
+  sequence->num_computed += chunk.count;
+  sequence->num_scored =
+      std::max(sequence->num_scored, std::min(sequence->num_computed, sequence->scored_end()));
+  if (sequence->request->share_prompt) publish_full_blocks(sequence);
+  if (sequence->num_computed >= sequence->num_prompt) release_held(sequence->request);
+}
+
+void Scheduler::append(Sequence* sequence, TokenId token) {
+  sequence->tokens.push_back(token);
+  sequence->counts.add_generated(token);
+}
+
+void Scheduler::finish(Sequence* sequence, FinishReason reason) {
+  MOLE_CHECK(sequence->state != SequenceState::kFinished);
+  RequestState* request = sequence->request;
+  if (sequence->state == SequenceState::kRunning) erase_from(&running_, sequence);
+  if (sequence->state == SequenceState::kWaiting) erase_from(&waiting_, sequence);
+  release_blocks(sequence);
+  const bool led = sequence->state != SequenceState::kHeld;
+  sequence->state = SequenceState::kFinished;
+  sequence->finish_reason = reason;
+  --num_live_;
+  if (--request->num_live == 0) {
+    if (request->started_us < 0) --num_queued_;
+    const auto at = std::find(requests_.begin(), requests_.end(), request);
+    *at = requests_.back();
+    requests_.pop_back();
+    return;
+  }
+  if (!led || request->prompt_computed) return;
+  // Whoever computed the prompt is gone: the next sequence takes over.
+  for (Sequence& next : request->sequences) {
+    if (next.state == SequenceState::kHeld) return wait(&next);
+  }
+}
+
+void Scheduler::preempt(Sequence* sequence) {
+  erase_from(&running_, sequence);
+  release_blocks(sequence);
+  if (injected(InjectedBug::kStarvation)) sequence->rank.arrival = next_arrival_++;
+  wait(sequence);
+  ++plan_.num_preempted;
+}
+
+// Last block first: the cache forgets in this order, and a block is only found after those before
+// it.
+void Scheduler::release_blocks(Sequence* sequence) {
+  for (size_t i = sequence->blocks.size(); i-- > 0;) cache_.release(sequence->blocks[i]);
+  sequence->blocks.clear();
+  sequence->published = {};
+  sequence->num_computed = 0;
+}
+
+void Scheduler::publish_full_blocks(Sequence* sequence) {
+  ChainLink& link = sequence->published;
+  while ((link.blocks + 1) * kBlockTokens <= sequence->num_computed) {
+    link = cache_.publish(
+        sequence->blocks[link.blocks], sequence->request->salt, link,
+        PrefixCache::block_contents(sequence->tokens, sequence->num_prompt, link.blocks));
+  }
+}
+
+void Scheduler::wait(Sequence* sequence) {
+  sequence->state = SequenceState::kWaiting;
+  insert_by_rank(&waiting_, sequence);
+}
+
+void Scheduler::release_held(RequestState* request) {
+  if (request->prompt_computed) return;
+  request->prompt_computed = true;
+  for (Sequence& sequence : request->sequences) {
+    if (sequence.state == SequenceState::kHeld) wait(&sequence);
+  }
+}
+
+}  // namespace mole::runtime

@@ -1,0 +1,113 @@
+// Who runs in the next step: a pure function of its state, what happened to it, and a time value.
+// No clock, no lock, no tensor; once warm, no allocation.
+//
+// A step is planned in this order:
+//   1. requests whose time is up end;
+//   2. every running sequence that generates gets its one token. If it needs a block and none is
+//   free,
+//      the running sequence of the lowest rank loses its blocks and waits again at its old place;
+//   3. prompts (and the replay of pre-empted sequences) share the rest of the token budget: each
+//   takes
+//      half of what is left, so that a long prompt doesn't hold up the short ones behind it;
+//   4. waiting sequences start, by rank, with blocks for all tokens they have. One that doesn't fit
+//      may be passed over kPassOversMax times, then nobody starts before it;
+//   5. what is left of the budget goes to the chunks already planned, by rank.
+// The n sequences of a request compute their prompt once: the others are held until the first is
+// through and then find its blocks in the prefix cache.
+//
+// Progress: the running sequence of the highest rank is never pre-empted for another, and the cache
+// holds at least one sequence of the greatest length, so every sequence ends. Thread: engine.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "base/clock.h"
+#include "runtime/block_pool.h"
+#include "runtime/prefix_cache.h"
+#include "runtime/sequence.h"
+#include "runtime/step_plan.h"
+
+namespace mole::runtime {
+
+struct SchedulerOptions {
+  int32_t num_blocks = 0;
+  int32_t max_num_seqs = 0;
+  int32_t max_num_batched_tokens = 0;  // at least max_num_seqs
+  int32_t max_scored_rows = 0;         // logit rows for scored prompt tokens in one step, >= 1
+  TimeUs queue_wait_max_us = 0;
+};
+
+class Scheduler {
+ public:
+  explicit Scheduler(const SchedulerOptions& options);
+
+  /// Takes a request into the queue. It must outlive its last sequence's end.
+  void add(RequestState* request);
+
+  /// The plan of the next step; valid until the next call. Ends expired requests (listed in it).
+  const StepPlan& plan(TimeUs now_us);
+
+  /// The chunk's entries are in the cache now.
+  void computed(const PlannedChunk& chunk);
+  /// A token was sampled after the sequence's last one.
+  void append(Sequence* sequence, TokenId token);
+  /// Ends a sequence, whatever its state; its blocks are free again.
+  void finish(Sequence* sequence, FinishReason reason);
+
+  int32_t num_running() const { return static_cast<int32_t>(running_.size()); }
+  /// Requests of which no sequence ran yet.
+  int32_t num_queued_requests() const { return num_queued_; }
+  int32_t num_requests() const { return static_cast<int32_t>(requests_.size()); }
+  bool idle() const { return requests_.empty(); }
+
+  struct PrefixStats {
+    int64_t queried_tokens = 0;  // prompt tokens looked up
+    int64_t hit_tokens = 0;      // and found
+  };
+  const PrefixStats& prefix_stats() const { return prefix_stats_; }
+
+  // For checkers and metrics.
+  const BlockPool& pool() const { return pool_; }
+  const PrefixCache& prefix_cache() const { return cache_; }
+  const std::vector<Sequence*>& running() const { return running_; }
+  const std::vector<Sequence*>& waiting() const { return waiting_; }
+
+ private:
+  struct Budget {
+    int32_t tokens = 0;
+    int32_t scored_rows = 0;
+  };
+
+  void expire(TimeUs now_us);
+  void plan_decodes();
+  bool make_room_for_next(Sequence* sequence);
+  void plan_prefills();
+  void admit(TimeUs now_us);
+  bool try_start(Sequence* sequence, TimeUs now_us);
+  void hand_out_rest();
+  void plan_logits();
+  int32_t share_of(const Sequence& sequence) const;
+  int32_t chunk_limit(const Sequence& sequence, int32_t first, int32_t scored_rows) const;
+  void plan_chunk(Sequence* sequence, int32_t count);
+  void preempt(Sequence* sequence);
+  void release_blocks(Sequence* sequence);
+  void publish_full_blocks(Sequence* sequence);
+  void wait(Sequence* sequence);
+  void release_held(RequestState* request);
+
+  const SchedulerOptions options_;
+  BlockPool pool_;
+  PrefixCache cache_;
+  std::vector<Sequence*> running_;       // by rank
+  std::vector<Sequence*> waiting_;       // by rank
+  std::vector<RequestState*> requests_;  // with a live sequence, in no order
+  uint64_t next_arrival_ = 1;
+  int32_t num_queued_ = 0;
+  size_t num_live_ = 0;  // sequences of all requests
+  Budget left_;          // of the step being planned
+  StepPlan plan_;
+  PrefixStats prefix_stats_;
+};
+
+}  // namespace mole::runtime

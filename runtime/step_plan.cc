@@ -1,0 +1,31 @@
+#include "runtime/step_plan.h"
+
+#include <sstream>
+
+namespace mole::runtime {
+
+void StepPlan::clear() {
+  chunks.clear();
+  expired.clear();
+  num_tokens = num_logit_rows = num_preempted = 0;
+}
+
+std::string StepPlan::to_json() const {
+  std::ostringstream out;
+  out << R"({"tokens":)" << num_tokens << R"(,"logit_rows":)" << num_logit_rows
+      << R"(,"preempted":)" << num_preempted << R"(,"expired":)" << expired.size()
+      << R"(,"chunks":[)";
+  const char* separator = "";
+  for (const PlannedChunk& chunk : chunks) {
+    const bool expanded = chunk.form == model::AttentionForm::kExpanded;
+    out << separator << R"({"request":)" << chunk.sequence->request->request.id << R"(,"index":)"
+        << chunk.sequence->index << R"(,"first":)" << chunk.first << R"(,"count":)" << chunk.count
+        << R"(,"form":")" << (expanded ? "expanded" : "absorbed") << R"(","logits":)"
+        << chunk.num_logits << R"(,"samples":)" << (chunk.samples ? "true" : "false") << "}";
+    separator = ",";
+  }
+  out << "]}";
+  return out.str();
+}
+
+}  // namespace mole::runtime

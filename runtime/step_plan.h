@@ -1,0 +1,44 @@
+// What the scheduler decided for one step. Plain data: it can be logged and compared.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "model/model.h"
+#include "runtime/sequence.h"
+
+namespace mole::runtime {
+
+/// Consecutive tokens of one sequence, all of one attention form.
+struct PlannedChunk {
+  Sequence* sequence = nullptr;
+  int32_t first = 0;  // position of the first token
+  int32_t count = 0;
+  model::AttentionForm form = model::AttentionForm::kExpanded;
+  int32_t logits_first = 0;  // positions [logits_first, logits_first + num_logits) give logits:
+  int32_t num_logits = 0;    // first the prompt positions to score,
+  bool samples = false;      // then, if `samples`, the chunk's last position, from which we sample
+
+  int32_t num_scored() const { return num_logits - (samples ? 1 : 0); }
+};
+
+/// A request that ended in planning because its time was up.
+struct ExpiredRequest {
+  RequestState* request = nullptr;
+  bool in_queue = false;  // it waited longer than the queue's limit; else its deadline passed
+};
+
+struct StepPlan {
+  std::vector<PlannedChunk> chunks;  // decoding sequences first, each group by rank
+  std::vector<ExpiredRequest> expired;
+  int32_t num_tokens = 0;
+  int32_t num_logit_rows = 0;
+  int32_t num_preempted = 0;  // sequences that lost their blocks in this planning
+
+  void clear();
+  /// One line of JSON, without token values: prompts are never logged.
+  std::string to_json() const;
+};
+
+}  // namespace mole::runtime

@@ -1,0 +1,160 @@
+// A model without weights whose next token depends on everything that a real one's would: the
+// tokens before it, their positions, the attention form each was computed in, and what really lies
+// in the cache memory that the block table leads to. A wrong block, a stale block or a wrong form
+// gives other tokens. Costs a few nanoseconds per token and context entry.
+#pragma once
+
+#include <bit>
+#include <cstdint>
+#include <cstring>
+#include <functional>
+#include <limits>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/status.h"
+#include "model/model.h"
+
+namespace mole::sim {
+
+inline uint64_t fake_mix(uint64_t hash, uint64_t value) {
+  hash = (hash ^ value) * 0xD6E8FEB86659FD93u;
+  return hash ^ (hash >> 32);
+}
+
+/// What the fake writes for one token: a stamp that covers the whole prefix.
+inline uint64_t fake_stamp(uint64_t previous, TokenId token, int32_t position,
+                           model::AttentionForm form) {
+  const uint64_t key =
+      (static_cast<uint64_t>(static_cast<uint32_t>(token)) << 1) | static_cast<uint64_t>(form);
+  return fake_mix(fake_mix(previous, key), static_cast<uint64_t>(position) + 1);
+}
+
+/// The context of a row folds the stamps of all positions up to its own.
+inline uint64_t fake_fold(uint64_t context, uint64_t stamp) { return fake_mix(context, stamp); }
+
+/// Logits in [-8, 8) that follow from the context alone.
+inline void fake_logits(uint64_t context, float* logits, int32_t vocab_size) {
+  for (int32_t id = 0; id < vocab_size; ++id) {
+    const uint64_t bits = fake_mix(context, static_cast<uint64_t>(id) + 0x9E37u);
+    logits[id] = static_cast<float>(static_cast<double>(bits >> 40) * 0x1p-20 - 8.0);
+  }
+}
+
+struct FakeModelOptions {
+  int32_t vocab_size = 97;
+  int32_t context_length = 512;
+  std::vector<TokenId> eos_token_ids = {1};
+  int64_t fail_at_step = -1;                      // forward() gives kInternal from this call on
+  TokenId nan_token = -1;                         // rows of this token give NaN logits
+  std::function<void(int64_t step)> before_step;  // for tests that hold the engine at a step
+};
+
+class FakeModel final : public model::Model {
+ public:
+  explicit FakeModel(const FakeModelOptions& options) : options_(options) {
+    info_.architecture = "fake";
+    info_.vocab_size = options.vocab_size;
+    info_.num_layers = 1;
+    info_.context_length = options.context_length;
+    info_.kv_entry_elements = 2;  // one stamp of 64 bits
+    info_.eos_token_ids = options.eos_token_ids;
+    info_.num_experts = 2;
+    info_.num_moe_layers = 1;
+  }
+
+  const model::ModelInfo& info() const override { return info_; }
+
+  Status forward(const model::StepInput& input, model::KvCache& cache,
+                 model::StepOutput* output) override {
+    if (options_.before_step) options_.before_step(num_steps_);
+    if (options_.fail_at_step >= 0 && num_steps_ >= options_.fail_at_step) {
+      return absl::InternalError("injected failure of the fake model");
+    }
+    ++num_steps_;
+    num_tokens_ = static_cast<int64_t>(input.token_ids.size());
+    logits_.resize(input.logit_rows.size() * static_cast<size_t>(info_.vocab_size));
+    written_.clear();
+    next_logit_row_ = 0;
+    for (size_t s = 0; s + 1 < input.sequence_starts.size(); ++s) run_sequence(input, s, cache);
+    if (next_logit_row_ != input.logit_rows.size()) complain("logit rows out of order");
+    output->logits = logits_;
+    return violation_.empty() ? absl::OkStatus() : absl::InternalError(violation_);
+  }
+
+  std::vector<int64_t> take_expert_loads() override { return {num_tokens_, 0}; }
+
+  int64_t num_steps() const { return num_steps_; }
+  int64_t last_step_tokens() const { return num_tokens_; }
+  const std::string& violation() const { return violation_; }
+
+ private:
+  void complain(const std::string& what) {
+    if (violation_.empty()) violation_ = "fake model: " + what;
+  }
+
+  std::byte* slot(const model::StepInput& input, size_t sequence, int32_t position,
+                  model::KvCache& cache) {
+    const int32_t entry = position / model::kBlockTokens;
+    int32_t block = -1;
+    if (entry < input.blocks_per_sequence) {
+      block = input.block_tables[sequence * static_cast<size_t>(input.blocks_per_sequence) +
+                                 static_cast<size_t>(entry)];
+    }
+    if (block < 0 || block >= cache.shape().num_blocks) {
+      complain("no block for position " + std::to_string(position));
+      block = 0;
+    }
+    const int64_t offset = int64_t{block} * model::kBlockTokens + position % model::kBlockTokens;
+    return cache.layer(0) + offset * static_cast<int64_t>(sizeof(uint64_t));
+  }
+
+  void run_sequence(const model::StepInput& input, size_t s, model::KvCache& cache) {
+    const int32_t begin = input.sequence_starts[s], end = input.sequence_starts[s + 1];
+    for (int32_t row = begin; row < end; ++row) {
+      const auto at = static_cast<size_t>(row);
+      const TokenId token = input.token_ids[at];
+      const int32_t position = input.positions[at];
+      if (token < 0 || token >= info_.vocab_size) complain("token outside the vocabulary");
+      if (row > begin && position != input.positions[at - 1] + 1) complain("positions with a gap");
+      uint64_t previous = 0;
+      if (position > 0) {
+        std::memcpy(&previous, slot(input, s, position - 1, cache), sizeof(previous));
+      }
+      const uint64_t stamp = fake_stamp(previous, token, position, input.forms[s]);
+      std::byte* const to = slot(input, s, position, cache);
+      if (!written_.insert(to).second) complain("two rows of a step write the same slot");
+      std::memcpy(to, &stamp, sizeof(stamp));
+      if (next_logit_row_ < input.logit_rows.size() && input.logit_rows[next_logit_row_] == row) {
+        write_logits(input, s, position, token, cache);
+      }
+    }
+  }
+
+  void write_logits(const model::StepInput& input, size_t s, int32_t position, TokenId token,
+                    model::KvCache& cache) {
+    uint64_t context = 0;
+    for (int32_t p = 0; p <= position; ++p) {
+      uint64_t stamp = 0;
+      std::memcpy(&stamp, slot(input, s, p, cache), sizeof(stamp));
+      context = fake_fold(context, stamp);
+    }
+    float* const row = logits_.data() + next_logit_row_ * static_cast<size_t>(info_.vocab_size);
+    fake_logits(context, row, info_.vocab_size);
+    if (token == options_.nan_token) row[0] = std::numeric_limits<float>::quiet_NaN();
+    ++next_logit_row_;
+  }
+
+  const FakeModelOptions options_;
+  model::ModelInfo info_;
+  std::vector<float> logits_;
+  std::set<const std::byte*> written_;  // slots of this step
+  size_t next_logit_row_ = 0;
+  int64_t num_steps_ = 0;
+  int64_t num_tokens_ = 0;  // of the last step
+  std::string violation_;
+};
+
+}  // namespace mole::sim
