@@ -9,7 +9,8 @@
 
 namespace mole::kernels {
 
-/// y[t] = table[ids[t]]; table [vocab, dim], y [tokens, dim], both dtype and contiguous. Exact copy.
+/// y[t] = table[ids[t]]; table [vocab, dim], y [tokens, dim], both dtype and contiguous. Exact
+/// copy.
 void embedding(const void* table, DType dtype, const TokenId* ids, int64_t tokens, int64_t dim,
                void* y, ThreadTeam& team);
 
