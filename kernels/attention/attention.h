@@ -9,11 +9,14 @@
 // online softmax: arXiv 1805.02867.
 //
 // Numerics, independent of threads, of the other rows and of the instruction set: keys are visited
-// in blocks of kAttentionBlock tokens aligned to position 0, in order. Scores: one float32 FMA
-// chain over the dimensions (k first, then k_shared), times scale. Within a block maximum and sum
-// run over keys in order; output = FMA chain over the block's keys, rescaled per block. The result
-// is divided by the sum and rounded once. exp is kernels/cpu/exp.h's, the same bits on every
-// machine.
+// in blocks of kAttentionBlock tokens aligned to position 0. Scores: one float32 FMA chain over the
+// dimensions (k first, then k_shared), times scale. Each block has its own maximum, its sum of
+// exp(score - maximum) over 16 interleaved chains (key j in chain j mod 16) added pairwise, and its
+// output, one FMA chain over its keys in order. Blocks are merged in order, both sides scaled to
+// the larger maximum, so a later split of a long context over threads can keep these bits. The
+// result is divided by the sum and rounded once. exp is kernels/cpu/exp.h's, the same bits on every
+// machine. A key after a row's position is never read into that row's result, so a NaN there can't
+// reach it. NaN or +infinity among a row's scores, or -infinity everywhere, give NaN.
 #pragma once
 
 #include <cstdint>
@@ -57,13 +60,18 @@ struct AttentionArgs {
 };
 
 /// All sequences of a step in one parallel region. Cost: 2*H*(key+shared+value)*sum(context) flop.
+/// Aliasing: none of `out`, `logsumexp` with an input. Thread: as ThreadTeam's.
 void attention(const AttentionArgs* sequences, int64_t num_sequences, ThreadTeam& team);
 
 /// Gradients for whole sequences (first_position = 0), all float32, contiguous in the layouts of
 /// the forward tensors: dq [T, H, key], dq_shared [T, H, shared], dk [T, Hkv, key], dk_shared [T,
 /// shared], dv [T, Hkv, value]; overwritten. `out`, `logsumexp` from the forward; dout [T, H,
-/// value] dtype with out's strides. Sums over queries in ascending order, over heads in ascending
-/// order.
+/// value] dtype with out's strides.
+///
+/// Numerics: probabilities again from the scores (the forward's bits) and logsumexp; delta = dout .
+/// out over 16 chains as rms_norm's. dq is one FMA chain over keys, ascending; dk and dv one over
+/// the head group's rows, ordered by query and then head; dk_shared is the sum of each key-value
+/// head's such chain, heads ascending. A NaN may reach every gradient of its sequence.
 struct AttentionBackwardArgs {
   AttentionArgs forward;
   const void* dout = nullptr;
@@ -75,5 +83,15 @@ struct AttentionBackwardArgs {
 };
 void attention_backward(const AttentionBackwardArgs* sequences, int64_t num_sequences,
                         ThreadTeam& team);
+
+/// The same in float64, for one sequence in plain layouts: q [Q, H, key + shared], k [C, Hkv, key],
+/// k_shared [C, shared], v [C, Hkv, value], out [Q, H, value], logsumexp [Q, H]; C = first_position
+/// + Q. Sizes and scale are taken from `shape`, which needs no pointers.
+void attention_ref(const AttentionArgs& shape, const double* q, const double* k,
+                   const double* k_shared, const double* v, double* out, double* logsumexp);
+/// For first_position = 0; gradients in the inputs' layouts, overwritten.
+void attention_backward_ref(const AttentionArgs& shape, const double* q, const double* k,
+                            const double* k_shared, const double* v, const double* dout, double* dq,
+                            double* dk, double* dk_shared, double* dv);
 
 }  // namespace mole::kernels
