@@ -6,6 +6,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/json.h"
@@ -14,8 +15,17 @@
 namespace mole::text {
 
 struct TemplateLimits {
-  uint64_t fuel = 1'000'000;             // template instructions
-  size_t output_bytes_max = 16u << 20;   // rendered prompt
+  uint64_t fuel = 1'000'000;            // template instructions
+  size_t output_bytes_max = 16u << 20;  // rendered prompt
+};
+
+/// What a template is rendered with, as JSON text: the order of keys stays the client's, and a
+/// template that prints a tool's schema shows it to the model.
+struct TemplateInput {
+  std::string_view messages;         // a JSON array
+  std::string_view tools = "null";   // a JSON array or null
+  std::string_view kwargs = "null";  // a JSON object or null: extra variables
+  bool add_generation_prompt = false;
 };
 
 class ChatTemplate {
@@ -27,12 +37,16 @@ class ChatTemplate {
                                                              const Json& special_tokens);
   ~ChatTemplate();
 
-  /// `messages`: array of {"role", "content", …}; `tools`: array or null; `kwargs`: extra variables.
-  /// Sees bos_token, eos_token, add_generation_prompt, raise_exception(), strftime_now().
-  /// Errors: kInvalidArgument (template's own raise_exception, fuel, recursion, output limit).
+  /// `messages`: array of {"role", "content", …}; `tools`: array or null; `kwargs`: object or null,
+  /// extra variables. The template also sees bos_token and its like, add_generation_prompt,
+  /// raise_exception() and strftime_now(). Keys come in alphabetical order, as Json keeps them.
+  /// Errors: kInvalidArgument (the template's own raise_exception, fuel, recursion, output limit).
   StatusOr<std::string> render(const Json& messages, const Json& tools, const Json& kwargs,
-                               bool add_generation_prompt,
-                               const TemplateLimits& limits = {}) const;
+                               bool add_generation_prompt, const TemplateLimits& limits = {}) const;
+
+  /// The same from JSON text. Errors: also kInvalidArgument for what is not JSON.
+  StatusOr<std::string> render_json(const TemplateInput& input,
+                                    const TemplateLimits& limits = {}) const;
 
  private:
   struct Impl;

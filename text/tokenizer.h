@@ -15,9 +15,13 @@
 
 namespace mole::text {
 
+struct TokenTable;
+
 struct EncodeOptions {
-  bool add_special_tokens = true;    // what the tokenizer's post-processor adds (BOS, …)
-  bool parse_special_tokens = true;  // false: "<|eos|>" in the text is plain text (user input)
+  bool add_special_tokens = true;  // what the tokenizer's post-processor adds (BOS, …)
+  // false: "<|eos|>" in the text is plain text (user input), and so is every special token and
+  // every token of the form <|name|> or <｜name｜>, whether or not the file calls it special.
+  bool parse_special_tokens = true;
 };
 
 class Tokenizer {
@@ -30,8 +34,8 @@ class Tokenizer {
   /// Errors: kInvalidArgument if `text` is not UTF-8.
   StatusOr<std::vector<TokenId>> encode(std::string_view text, const EncodeOptions& options) const;
 
-  /// Bytes that `ids` stand for; invalid UTF-8 is replaced by U+FFFD. Errors: kInvalidArgument for an
-  /// id outside [0, vocab_size()).
+  /// Bytes that `ids` stand for; invalid UTF-8 is replaced by U+FFFD. Errors: kInvalidArgument for
+  /// an id outside [0, vocab_size()).
   StatusOr<std::string> decode(const std::vector<TokenId>& ids, bool skip_special_tokens) const;
 
   /// The bytes of one token as they stand in running text (" the"), possibly part of a code point.
@@ -42,6 +46,8 @@ class Tokenizer {
   /// The token as tokenizer.json spells it ("Ġthe"); empty for an unknown id.
   const std::string& token_spelling(TokenId id) const;
   int32_t vocab_size() const;  // largest id + 1, added tokens included
+  /// For the detokenizer (text/token_table.h).
+  const TokenTable& table() const;
 
  private:
   struct Impl;

@@ -1,5 +1,5 @@
-// Trains a tokenizer.json from text files. Thread: blocks the caller; deterministic for the same files,
-// order and options.
+// Trains a tokenizer.json from text files. Thread: blocks the caller; deterministic for the same
+// files, order and options.
 #pragma once
 
 #include <cstdint>
@@ -15,10 +15,10 @@ enum class TokenizerKind { kByteLevelBpe, kUnigram };
 
 struct TokenizerTrainOptions {
   TokenizerKind kind = TokenizerKind::kByteLevelBpe;
-  int32_t vocab_size = 4096;  // special tokens included
-  int32_t min_frequency = 2;
+  int32_t vocab_size = 4096;                // special tokens included
+  int32_t min_frequency = 2;                // BPE: no merge for pairs that are rarer
   std::vector<std::string> special_tokens;  // get the ids 0, 1, …
-  std::string bos_token;                    // put before every text by the post-processor; "" = none
+  std::string bos_token;  // put before every text by the post-processor; "" = none
 };
 
 /// Writes a tokenizer.json that Hugging Face tokenizers loads.

@@ -1,0 +1,190 @@
+#include "text/chat_template.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <string>
+
+#include "tests/text/text_fixtures.h"
+
+namespace mole::text {
+namespace {
+
+using testing::HasSubstr;
+
+const Json kSpecial = {{"bos_token", "<s>"}, {"eos_token", "</s>"}};
+const Json kMessages = Json::parse(R"([{"role": "user", "content": "Hi"}])");
+
+StatusOr<std::string> render(const std::string& source, const Json& kwargs = Json::object(),
+                             const TemplateLimits& limits = {}) {
+  MOLE_ASSIGN_OR_RETURN(const auto chat_template, ChatTemplate::parse(source, kSpecial));
+  return chat_template->render(kMessages, nullptr, kwargs, true, limits);
+}
+
+std::string error_of(const std::string& source, const Json& kwargs = Json::object(),
+                     const TemplateLimits& limits = {}) {
+  const auto text = render(source, kwargs, limits);
+  EXPECT_EQ(text.status().code(), absl::StatusCode::kInvalidArgument) << text.status();
+  return std::string(text.status().message());
+}
+
+std::string repeated(const std::string& text, int times) {
+  std::string all;
+  for (int i = 0; i < times; ++i) all += text;
+  return all;
+}
+
+TEST(ChatTemplate, RendersAsJinja2DoesInTransformers) {
+  for (const Json& one : golden_cases("tests/text/golden/templates.json")) {
+    const auto messages = one["messages"].get<std::string>();
+    const auto tools = one["tools"].get<std::string>();
+    SCOPED_TRACE(one["name"].get<std::string>() + " " + messages);
+    const auto chat_template = ChatTemplate::parse(one["source"].get<std::string>(), kSpecial);
+    ASSERT_TRUE(chat_template.ok()) << chat_template.status();
+    const auto text =
+        (*chat_template)
+            ->render_json({.messages = messages,
+                           .tools = tools,
+                           .add_generation_prompt = one["add_generation_prompt"].get<bool>()});
+    if (one.contains("error")) {
+      EXPECT_EQ(text.status().code(), absl::StatusCode::kInvalidArgument);
+      EXPECT_THAT(std::string(text.status().message()), HasSubstr(one["error"].get<std::string>()));
+    } else {
+      ASSERT_TRUE(text.ok()) << text.status();
+      EXPECT_EQ(*text, one["text"].get<std::string>());
+    }
+  }
+}
+
+TEST(ChatTemplate, KeepsTheOrderOfKeysInJsonText) {
+  const auto chat_template = ChatTemplate::parse("{{ messages | tojson }} {{ x }}", kSpecial);
+  ASSERT_TRUE(chat_template.ok());
+  const auto text = (*chat_template)
+                        ->render_json({.messages = R"([{"z": 1, "a": 2}])",
+                                       .kwargs = R"({"x": {"q": 0, "b": 1}})"});
+  EXPECT_EQ(text.value(), R"([{"z": 1, "a": 2}] {'q': 0, 'b': 1})");
+  for (const char* wrong : {"", "[", "[1] x", "{} , \"tools\": 1"}) {
+    const auto refused = (*chat_template)->render_json({.messages = wrong});
+    EXPECT_EQ(refused.status().code(), absl::StatusCode::kInvalidArgument) << wrong;
+  }
+}
+
+TEST(ChatTemplate, TakesKwargsAsVariables) {
+  const Json kwargs = {{"enable_thinking", false}, {"name", "mole"}};
+  EXPECT_EQ(render("{{ name }} {{ enable_thinking }}", kwargs).value(), "mole False");
+  EXPECT_THAT(error_of("x", {{"messages", "mine"}}), HasSubstr("\"messages\""));
+  EXPECT_THAT(error_of("x", Json::array()), HasSubstr("not an object"));
+}
+
+TEST(ChatTemplate, TellsTheTime) {
+  const std::string year = render("{{ strftime_now('%Y') }}").value();
+  EXPECT_EQ(year.size(), 4u);
+  EXPECT_GE(year, "2024");
+  EXPECT_EQ(render("{{ strftime_now('') }}").value(), "");
+  EXPECT_THAT(error_of("{{ strftime_now('%5000Y') }}"), HasSubstr("strftime_now"));
+}
+
+TEST(ChatTemplate, SaysWhatIsWrongInTheTemplate) {
+  EXPECT_THAT(error_of("{% if %}"), HasSubstr("the chat template is wrong"));
+  EXPECT_THAT(error_of("line\n{{ nothing.at.all }}"), HasSubstr("chat_template:2"));
+  EXPECT_THAT(error_of("{{ raise_exception('only text, please') }}"),
+              HasSubstr("refuses the conversation: only text, please"));
+  EXPECT_THAT(error_of("{% include 'other' %}"), HasSubstr("other"));
+  EXPECT_THAT(error_of("\xFF"), HasSubstr("not UTF-8"));
+}
+
+TEST(ChatTemplate, HasNoWayToTheHost) {
+  for (const char* source :
+       {"{{ ''.__class__.__mro__ }}", "{{ cycler.__init__.__globals__.os }}",
+        "{{ messages.__class__ }}", "{% import 'os' as os %}", "{{ open('/etc/passwd') }}",
+        "{{ self._TemplateReference__context }}", "{{ lipsum.__globals__ }}"}) {
+    const auto text = render(source);
+    if (text.ok()) {
+      EXPECT_EQ(*text, "") << source;
+    } else {
+      EXPECT_EQ(text.status().code(), absl::StatusCode::kInvalidArgument) << text.status();
+    }
+  }
+}
+
+TEST(ChatTemplate, EndsBombsWithAClearError) {
+  EXPECT_THAT(error_of("{% for i in range(1000000000) %}{% endfor %}"), HasSubstr("range"));
+  EXPECT_THAT(
+      error_of(repeated("{% for i in range(99999) %}", 3) + "x" + repeated("{% endfor %}", 3)),
+      HasSubstr("longer than 1000000 instructions"));
+  EXPECT_THAT(error_of(repeated("{% if true %}", 5500) + repeated("{% endif %}", 5500)),
+              HasSubstr("recursion"));
+  EXPECT_THAT(error_of("{{ " + repeated("(", 20000) + "1" + repeated(")", 20000) + " }}"),
+              HasSubstr("recursion"));
+  EXPECT_THAT(error_of("{{ " + repeated("[", 20000) + repeated("]", 20000) + " }}"),
+              HasSubstr("recursion"));
+  EXPECT_THAT(error_of("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}"), HasSubstr("recursion"));
+  EXPECT_THAT(error_of("{{ 'x' * 1000000000 }}"), HasSubstr("too large"));
+  EXPECT_THAT(error_of(std::string(size_t{2} << 20, 'x')), HasSubstr("at most 1048576"));
+}
+
+TEST(ChatTemplate, BoundsTheOutput) {
+  const TemplateLimits limits{.output_bytes_max = 1000};
+  const std::string loop = "{% for i in range(9999) %}";
+  EXPECT_THAT(error_of(loop + "text{% endfor %}", {}, limits), HasSubstr("more than 1000 bytes"));
+  EXPECT_THAT(error_of("{% set s %}" + loop + "{{ i }}{% endfor %}{% endset %}", {}, limits),
+              HasSubstr("more than 1000 bytes"));
+  EXPECT_EQ(render(std::string(1000, 'x'), {}, limits).value().size(), 1000u);
+  EXPECT_THAT(error_of(std::string(1001, 'x'), {}, limits), HasSubstr("more than 1000 bytes"));
+}
+
+TEST(ChatTemplate, SurvivesDeepTreesAndValues) {
+  // Operator chains nest in the syntax tree without nesting in the source.
+  EXPECT_EQ(render("{{ 1" + repeated("+1", 100000) + " }}").value(), "100001");
+  const auto filters = render("{{ 'x'" + repeated("|trim", 100000) + " }}");
+  EXPECT_EQ(filters.value(), "x");
+  const auto attributes = render("{{ messages" + repeated(".a", 100000) + " }}");
+  EXPECT_FALSE(attributes.ok());
+  const std::string nest =
+      "{% set ns = namespace(x=[]) %}{% for i in range(90000) %}{% set ns.x = [ns.x] %}{% endfor "
+      "%}";
+  EXPECT_EQ(render(nest).value(), "");
+  EXPECT_THAT(error_of(nest + "{{ ns.x }}"), HasSubstr("nested deeper"));
+  EXPECT_THAT(error_of(nest + "{{ ns.x|tojson }}"), HasSubstr("nested deeper"));
+}
+
+TEST(ChatTemplate, ReadsTheFilesOfAModel) {
+  TemporaryFolder folder;
+  auto none = ChatTemplate::load(folder.path());
+  ASSERT_TRUE(none.ok()) << none.status();
+  const auto refused = (*none)->render(kMessages, nullptr, nullptr, true);
+  EXPECT_EQ(refused.status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(refused.status().message()), HasSubstr("no chat template"));
+
+  folder.write("tokenizer_config.json",
+               R"({"bos_token": {"content": "<B>", "lstrip": false}, "eos_token": "<E>",
+                   "chat_template": "config {{ bos_token }}{{ eos_token }}"})");
+  auto from_config = ChatTemplate::load(folder.path());
+  ASSERT_TRUE(from_config.ok()) << from_config.status();
+  EXPECT_EQ((*from_config)->render(kMessages, nullptr, nullptr, true).value(), "config <B><E>");
+
+  folder.write("chat_template.jinja", "file {{ bos_token }}");
+  auto from_file = ChatTemplate::load(folder.path());
+  ASSERT_TRUE(from_file.ok()) << from_file.status();
+  EXPECT_EQ((*from_file)->render(kMessages, nullptr, nullptr, true).value(), "file <B>");
+}
+
+TEST(ChatTemplate, NamesTheFileThatIsWrong) {
+  TemporaryFolder folder;
+  for (const char* config : {"{", "[]", R"({"chat_template": 3})", R"({"chat_template": []})",
+                             R"({"chat_template": "{% if %}"})"}) {
+    folder.write("tokenizer_config.json", config);
+    const auto loaded = ChatTemplate::load(folder.path());
+    EXPECT_EQ(loaded.status().code(), absl::StatusCode::kInvalidArgument) << config;
+    EXPECT_THAT(std::string(loaded.status().message()), HasSubstr("tokenizer_config.json"));
+  }
+  folder.write("tokenizer_config.json",
+               R"({"chat_template": [{"name": "rag", "template": "r"},
+                                     {"name": "default", "template": "d"}]})");
+  const auto loaded = ChatTemplate::load(folder.path());
+  ASSERT_TRUE(loaded.ok()) << loaded.status();
+  EXPECT_EQ((*loaded)->render(kMessages, nullptr, nullptr, true).value(), "d");
+}
+
+}  // namespace
+}  // namespace mole::text

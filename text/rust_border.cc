@@ -1,0 +1,18 @@
+#include "text/rust_border.h"
+
+namespace mole::text {
+
+std::string take_bytes(mole_text_bytes bytes) {
+  std::string text(reinterpret_cast<const char*>(bytes.data), bytes.size);
+  mole_text_bytes_free(bytes);
+  return text;
+}
+
+Status take_status(mole_text_status status) {
+  if (status.code == MOLE_TEXT_OK) return absl::OkStatus();
+  const std::string message = take_bytes(status.message);
+  if (status.code == MOLE_TEXT_INVALID_ARGUMENT) return absl::InvalidArgumentError(message);
+  return absl::InternalError(message);
+}
+
+}  // namespace mole::text

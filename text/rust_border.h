@@ -1,0 +1,22 @@
+// What every call into the Rust library shares: bytes with an owner, and its status as ours.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "base/status.h"
+#include "text/mole_text.h"
+
+namespace mole::text {
+
+inline const uint8_t* rust_bytes(std::string_view text) {
+  return reinterpret_cast<const uint8_t*>(text.data());
+}
+
+/// Copies and frees.
+std::string take_bytes(mole_text_bytes bytes);
+
+/// Frees the message.
+Status take_status(mole_text_status status);
+
+}  // namespace mole::text
