@@ -96,7 +96,8 @@ class EngineTest : public ::testing::Test {
 
   SteadyClock clock_;
   Metrics metrics_;
-  std::unique_ptr<Engine> engine_;
+  Gate gate_;
+  std::unique_ptr<Engine> engine_;  // last: its thread uses the others until it is destroyed
 };
 
 TEST_F(EngineTest, GeneratesUpToMaxTokens) {
@@ -175,24 +176,22 @@ TEST_F(EngineTest, ScoresThePrompt) {
 }
 
 TEST_F(EngineTest, CancelEndsTheRequest) {
-  Gate gate;
   sim::FakeModelOptions model;
-  model.before_step = gate.before(5);
+  model.before_step = gate_.before(5);
   start({}, model);
   auto stream = *engine_->submit(request({5, 6, 7}, 500));
   Reader reader(stream);
   reader.next();
   engine_->cancel(stream->id());
-  gate.open();
+  gate_.open();
   EXPECT_EQ(reader.rest(1).back().finish_reason, FinishReason::kCancelled);
 }
 
 TEST_F(EngineTest, CancelOfOneSequenceLeavesTheOthers) {
   EngineOptions options;
   options.stream_events_max = 4096;
-  Gate gate;
   sim::FakeModelOptions model;
-  model.before_step = gate.before(5);
+  model.before_step = gate_.before(5);
   start(options, model);
   GenerateRequest both = request({5, 6, 7}, 400);
   both.n = 2;
@@ -200,7 +199,7 @@ TEST_F(EngineTest, CancelOfOneSequenceLeavesTheOthers) {
   Reader reader(stream);
   reader.next();
   engine_->cancel(stream->id(), 1);
-  gate.open();
+  gate_.open();
   int cancelled = 0, whole = 0;
   for (const auto& event : reader.rest(2)) {
     if (event.kind != Kind::kFinished) continue;
@@ -249,26 +248,24 @@ TEST_F(EngineTest, NanEndsOnlyItsRequest) {
 }
 
 TEST_F(EngineTest, DrainRefusesNewRequestsAndFinishesOldOnes) {
-  Gate gate;
   sim::FakeModelOptions model;
-  model.before_step = gate.before(5);
+  model.before_step = gate_.before(5);
   start({}, model);
   Reader reader(*engine_->submit(request({5, 6, 7}, 100)));
   engine_->begin_drain();
   EXPECT_EQ(engine_->submit(request({5}, 1)).status().code(), absl::StatusCode::kUnavailable);
-  gate.open();
+  gate_.open();
   EXPECT_EQ(reader.rest(1).back().finish_reason, FinishReason::kLength);
 }
 
 TEST_F(EngineTest, AbortAllEndsWithTheGivenStatus) {
-  Gate gate;
   sim::FakeModelOptions model;
-  model.before_step = gate.before(5);
+  model.before_step = gate_.before(5);
   start({}, model);
   Reader reader(*engine_->submit(request({5, 6, 7}, 500)));
   reader.next();
   engine_->abort_all(absl::UnavailableError("shutting down"));
-  gate.open();
+  gate_.open();
   EXPECT_EQ(reader.rest(1).back().error, absl::UnavailableError("shutting down"));
 }
 

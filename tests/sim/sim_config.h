@@ -1,0 +1,69 @@
+// What one simulated history is like: sizes of the engine, habits of the clients, and which faults
+// happen. Each seed leaves out a random part of the features (a swarm): bugs that one feature would
+// hide from another get their chance.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <string>
+
+#include "runtime/engine.h"
+#include "tests/sim/fake_model.h"
+#include "tests/sim/sim_random.h"
+
+namespace mole::sim {
+
+struct SimConfig {
+  FakeModelOptions model;
+  runtime::EngineOptions engine;
+  int32_t num_requests = 0;
+  int32_t arrival_odds = 1;  // a request comes once in so many steps
+
+  // The swarm.
+  bool bursts = false;  // many requests in one step
+  bool duplicate_prompts = false;
+  bool conversations = false;  // prompts that continue an earlier request's output
+  bool several_sequences = false;
+  bool priorities = false;
+  bool deadlines = false;
+  bool disconnects = false;
+  bool cancels_of_one = false;
+  bool slow_readers = false;
+  bool scored_prompts = false;
+  bool filters_and_penalties = false;
+  bool salts = false;
+};
+
+inline SimConfig draw_config(uint64_t seed) {
+  SimRandom random(seed);
+  SimConfig config;
+  config.model.vocab_size = 31;
+  config.model.context_length = 64 * random.between(2, 4) + random.between(-1, 1);
+  config.model.eos_token_ids = {1};
+
+  runtime::EngineOptions& engine = config.engine;
+  engine.max_model_len = config.model.context_length;
+  engine.max_num_seqs = random.between(1, 8);
+  engine.max_num_batched_tokens =
+      std::max(engine.max_num_seqs, random.pick<int32_t>({1, 16, 65, 128, 300}));
+  const int32_t blocks_per_sequence = (engine.max_model_len + 63) / 64;
+  const int32_t blocks = blocks_per_sequence +
+                         random.between(0, random.pick<int32_t>({1, 1, 3}) * engine.max_num_seqs);
+  const int64_t block_bytes = int64_t{model::kBlockTokens} * sizeof(uint64_t);
+  engine.kv_cache_bytes = blocks * block_bytes;
+  engine.stream_events_max = 24;
+  engine.enable_prefix_caching = !random.one_in(4);
+  engine.queue_wait_max_us = random.one_in(3) ? 200'000 : 1'000'000'000;
+
+  config.num_requests = random.between(6, 60);
+  config.arrival_odds = random.pick<int32_t>({1, 1, 3, 20});
+  for (bool* feature : {&config.bursts, &config.duplicate_prompts, &config.conversations,
+                        &config.several_sequences, &config.priorities, &config.deadlines,
+                        &config.disconnects, &config.cancels_of_one, &config.slow_readers,
+                        &config.scored_prompts, &config.filters_and_penalties, &config.salts}) {
+    *feature = random.one_in(2);
+  }
+  return config;
+}
+
+}  // namespace mole::sim
