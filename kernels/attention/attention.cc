@@ -1,9 +1,6 @@
 #include "kernels/attention/attention.h"
 
-#include <algorithm>
-#include <vector>
-
-#include "base/check.h"
+#include "kernels/attention/attention_check.h"
 #include "kernels/attention/attention_rows.h"
 #include "kernels/cpu/isa.h"
 
@@ -13,34 +10,16 @@ namespace {
 // What a row costs beside its keys, in keys: its query, its output, its share of packing.
 constexpr int64_t kRowOverhead = 32;
 
-void check(const AttentionArgs& args) {
-  MOLE_CHECK(args.dtype == DType::kFloat32 || args.dtype == DType::kBFloat16);
-  MOLE_CHECK_GE(args.num_queries, 0);
-  MOLE_CHECK_GE(args.first_position, 0);
-  MOLE_CHECK_GT(args.num_kv_heads, 0);
-  MOLE_CHECK_EQ(args.num_heads % args.num_kv_heads, 0);
-  MOLE_CHECK_GT(args.num_heads, 0);
-  MOLE_CHECK_GT(args.key_dim, 0);
-  MOLE_CHECK_GT(args.value_dim, 0);
-  MOLE_CHECK_GE(args.shared_dim, 0);
-  if (args.num_queries == 0) return;
-  MOLE_CHECK(args.q != nullptr && args.out != nullptr);
-  MOLE_CHECK(args.key_blocks != nullptr && args.value_blocks != nullptr);
-  MOLE_CHECK(args.shared_dim == 0 || (args.q_shared != nullptr && args.shared_blocks != nullptr));
-}
-
-int64_t group_of(const AttentionArgs& args) { return args.num_heads / args.num_kv_heads; }
-
 /// Cost of the first `rows` rows of one key-value head, in row-times-key units.
 int64_t cost_of_rows(const AttentionArgs& args, int64_t rows) {
-  const int64_t group = group_of(args), t = rows / group, rest = rows % group;
+  const int64_t group = attention_group(args), t = rows / group, rest = rows % group;
   const int64_t first = args.first_position + 1 + kRowOverhead;
   return group * (t * first + t * (t - 1) / 2) + rest * (first + t);
 }
 
 /// The most rows of one key-value head that cost no more than `cost`.
 int64_t rows_within(const AttentionArgs& args, int64_t cost) {
-  int64_t low = 0, high = args.num_queries * group_of(args);
+  int64_t low = 0, high = args.num_queries * attention_group(args);
   while (low < high) {
     const int64_t middle = (low + high + 1) / 2;
     if (cost_of_rows(args, middle) <= cost) {
@@ -61,7 +40,7 @@ void visit(const AttentionArgs* sequences, int64_t num_sequences, int64_t from, 
   int64_t base = 0;
   for (int64_t s = 0; s < num_sequences; ++s) {
     const AttentionArgs& args = sequences[s];
-    const int64_t rows = args.num_queries * group_of(args), cost = cost_of_rows(args, rows);
+    const int64_t rows = args.num_queries * attention_group(args), cost = cost_of_rows(args, rows);
     for (int32_t head = 0; head < args.num_kv_heads; ++head, base += cost) {
       if (base >= to) return;
       if (base + cost <= from) continue;
@@ -77,8 +56,8 @@ void visit(const AttentionArgs* sequences, int64_t num_sequences, int64_t from, 
 void attention(const AttentionArgs* sequences, int64_t num_sequences, ThreadTeam& team) {
   int64_t total = 0;
   for (int64_t s = 0; s < num_sequences; ++s) {
-    check(sequences[s]);
-    const int64_t rows = sequences[s].num_queries * group_of(sequences[s]);
+    check_attention(sequences[s]);
+    const int64_t rows = sequences[s].num_queries * attention_group(sequences[s]);
     total += sequences[s].num_kv_heads * cost_of_rows(sequences[s], rows);
   }
   if (total == 0) return;
