@@ -2,8 +2,8 @@
 // `entry_elements` values (for MLA the compressed latent and the rotated key:
 // kv_lora_rank + qk_rope_head_dim, once, not per head; for GQA keys then values of all KV heads).
 //
-// Layout: [layer][block][slot][entry], row-major, 64-byte aligned. The cache only holds memory: which
-// block belongs to whom is the runtime's business. Thread: the engine's.
+// Layout: [layer][block][slot][entry], row-major, 64-byte aligned. The cache only holds memory:
+// which block belongs to whom is the runtime's business. Thread: the engine's.
 #pragma once
 
 #include <cstddef>

@@ -15,22 +15,23 @@
 
 namespace mole::model {
 
-/// MLA has two arithmetics whose roundings differ. Which one a token gets follows only from what it is
-/// in its request: prompt tokens are kExpanded, generated tokens kAbsorbed, also when they are
+/// MLA has two arithmetics whose roundings differ. Which one a token gets follows only from what it
+/// is in its request: prompt tokens are kExpanded, generated tokens kAbsorbed, also when they are
 /// recomputed after pre-emption. (Architectures with one arithmetic ignore it.)
 enum class AttentionForm : uint8_t { kExpanded, kAbsorbed };
 
 /// One step's tokens, flat. T tokens of S sequences; a sequence's tokens are consecutive positions.
 /// A sequence never mixes forms in one step.
 struct StepInput {
-  std::span<const TokenId> token_ids;           // [T], each in [0, vocab_size)
-  std::span<const int32_t> positions;           // [T], position in its sequence, from 0
-  std::span<const int32_t> sequence_starts;     // [S+1], rows of sequence s are [starts[s], starts[s+1])
-  std::span<const AttentionForm> forms;         // [S]
-  std::span<const int32_t> block_tables;        // [S, blocks_per_sequence], block of position p is
-                                                // entry p / kBlockTokens; unused entries are -1
+  std::span<const TokenId> token_ids;  // [T], each in [0, vocab_size)
+  std::span<const int32_t> positions;  // [T], position in its sequence, from 0
+  std::span<const int32_t>
+      sequence_starts;                    // [S+1], rows of sequence s are [starts[s], starts[s+1])
+  std::span<const AttentionForm> forms;   // [S]
+  std::span<const int32_t> block_tables;  // [S, blocks_per_sequence], block of position p is
+                                          // entry p / kBlockTokens; unused entries are -1
   int32_t blocks_per_sequence = 0;
-  std::span<const int32_t> logit_rows;          // [R], ascending rows of [0, T) whose logits are wanted
+  std::span<const int32_t> logit_rows;  // [R], ascending rows of [0, T) whose logits are wanted
 };
 
 struct StepOutput {
@@ -38,7 +39,7 @@ struct StepOutput {
 };
 
 struct ModelInfo {
-  std::string architecture;       // "deepseek_v3", …
+  std::string architecture;  // "deepseek_v3", …
   int32_t vocab_size = 0;
   int32_t num_layers = 0;
   int32_t context_length = 0;     // max_position_embeddings

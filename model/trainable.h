@@ -22,6 +22,7 @@
 #include "base/json.h"
 #include "base/status.h"
 #include "model/model.h"
+#include "model/named_tensor.h"
 #include "model_loader/tensor_view.h"
 
 namespace mole::model {
@@ -30,11 +31,6 @@ struct TrainableOptions {
   DType dtype = DType::kFloat32;  // of weights as used and of activations: float32 or bfloat16
   int32_t threads = 0;            // of the kernels' team; 0 = all cores
   uint64_t seed = 0;  // of random initial values; each depends on (seed, name, index) only
-};
-
-struct NamedTensor {
-  std::string name;   // Hugging Face's, for example "model.layers.0.self_attn.o_proj.weight"
-  at::Tensor tensor;  // float32, contiguous
 };
 
 /// Whole sequences, one after the other; each starts at position 0 and sees only itself.

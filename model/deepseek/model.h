@@ -1,0 +1,12 @@
+// DeepSeek-V2 and V3: latent attention, dense first layers, routed and shared experts.
+// Sources: arXiv 2405.04434, arXiv 2412.19437; names of tensors as published on Hugging Face.
+#pragma once
+
+#include "model/layers/architecture.h"
+
+namespace mole::model::deepseek {
+
+StatusOr<std::unique_ptr<Decoder>> build_v2(const Json& config, ParameterFactory& parameters);
+StatusOr<std::unique_ptr<Decoder>> build_v3(const Json& config, ParameterFactory& parameters);
+
+}  // namespace mole::model::deepseek

@@ -1,0 +1,57 @@
+// The stack that every architecture here shares: embedding, layers of
+//   x += attention(norm(x));  x += feed_forward(norm(x))
+// a final norm and the language-model head. An architecture chooses what stands in a layer.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "model/layers/attention_layer.h"
+#include "model/layers/feed_forward.h"
+#include "model/layers/parameters.h"
+#include "model/model.h"
+
+namespace mole::model {
+
+struct DecoderLayer {
+  std::unique_ptr<kernels::Weight> input_norm, post_attention_norm;
+  std::unique_ptr<AttentionLayer> attention;
+  std::unique_ptr<FeedForward> feed_forward;
+};
+
+struct DecoderConfig {
+  int64_t hidden_size = 0, vocab_size = 0;
+  float rms_norm_eps = 1e-6f;
+  bool tie_word_embeddings = false;
+};
+
+class Decoder {
+ public:
+  /// Reads embedding, final norm and head under their usual names; layers come by add_layer.
+  Decoder(const DecoderConfig& config, ModelInfo info, ParameterFactory& parameters);
+
+  void add_layer(DecoderLayer layer);
+  /// After the last layer and parameter: fills in what info says about sizes.
+  /// `inactive_parameters`: of experts that a token doesn't go to.
+  void finish(const ParameterFactory& parameters, int64_t inactive_parameters);
+
+  const ModelInfo& info() const { return info_; }
+  float eps() const { return config_.rms_norm_eps; }
+
+  /// ids [T] -> hidden states [T, D] after the last layer, before the final norm.
+  at::Tensor hidden(std::span<const TokenId> ids, StepContext& step);
+  /// The final norm of rows [R, D]; what the head is multiplied with.
+  at::Tensor normalize(const at::Tensor& hidden);
+  kernels::Weight& head() { return head_ != nullptr ? *head_ : *embedding_; }
+
+ private:
+  DecoderConfig config_;
+  ModelInfo info_;
+  std::unique_ptr<kernels::Weight> embedding_, final_norm_, head_;
+  std::vector<DecoderLayer> layers_;
+};
+
+}  // namespace mole::model

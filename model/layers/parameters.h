@@ -1,0 +1,109 @@
+// Where a model's parameters come from (a checkpoint or a random start) and what they become
+// (packed weights for serving, float32 masters with gradients for training). Layers ask for what
+// they need by its Hugging Face name and never see the difference. Thread: one.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/dtype.h"
+#include "kernels/torch/expert_bank.h"
+#include "kernels/torch/weight.h"
+#include "model/named_tensor.h"
+#include "model_loader/checkpoint.h"
+
+namespace mole::model {
+
+enum class InitialValue { kNormal, kOne, kZero };  // of a parameter without a checkpoint
+
+class ParameterSource {
+ public:
+  virtual ~ParameterSource() = default;
+  /// Fills `out`, product(shape) elements of `dtype` (float32 or bfloat16).
+  virtual void read(const std::string& name, const std::vector<int64_t>& shape,
+                    InitialValue initial, DType dtype, void* out) = 0;
+  /// Tensors with this prefix are left out on purpose.
+  virtual void ignore_prefix(const std::string& prefix) = 0;
+};
+
+class CheckpointParameters final : public ParameterSource {
+ public:
+  explicit CheckpointParameters(loader::TensorSource* source) : source_(*source) {}
+  void read(const std::string& name, const std::vector<int64_t>& shape, InitialValue initial,
+            DType dtype, void* out) override;
+  void ignore_prefix(const std::string& prefix) override { source_.ignore_prefix(prefix); }
+
+ private:
+  loader::TensorSource& source_;
+};
+
+/// Every value depends on (seed, name, index) only, not on what else the model has.
+class RandomParameters final : public ParameterSource {
+ public:
+  RandomParameters(uint64_t seed, double standard_deviation)
+      : seed_(seed), standard_deviation_(standard_deviation) {}
+  void read(const std::string& name, const std::vector<int64_t>& shape, InitialValue initial,
+            DType dtype, void* out) override;
+  void ignore_prefix(const std::string&) override {}
+
+ private:
+  uint64_t seed_;
+  double standard_deviation_;
+};
+
+/// Some rows of a stacked matrix: a tensor [rows, K] of its own in the checkpoint.
+struct RowPart {
+  std::string name;
+  int64_t rows = 0;
+};
+
+struct MatrixUse {
+  bool compute_in_float32 = false;
+  bool keep_plain = false;
+  bool pack = true;
+};
+
+struct ExpertNames {
+  std::string gate, up, down;
+};
+
+class ParameterFactory {
+ public:
+  ParameterFactory(ParameterSource* source, DType dtype, bool trainable);
+
+  DType dtype() const { return dtype_; }
+  std::unique_ptr<kernels::Weight> matrix(const std::vector<RowPart>& parts, int64_t k,
+                                          const MatrixUse& use = {});
+  std::unique_ptr<kernels::Weight> norm(const std::string& name, int64_t n);
+  std::unique_ptr<kernels::ExpertBank> experts(const std::vector<ExpertNames>& names,
+                                               int64_t hidden, int64_t width);
+  /// [n] float32, without gradient, always stored in float32.
+  at::Tensor buffer(const std::string& name, int64_t n);
+  void ignore_prefix(const std::string& prefix) { source_.ignore_prefix(prefix); }
+
+  /// Training: leaves with gradient buffers, in the order in which layers asked.
+  const std::vector<NamedTensor>& parameters() const { return parameters_; }
+  const std::vector<NamedTensor>& buffers() const { return buffers_; }
+  /// Gradient buffers behind the parameters, for clearing them all.
+  const std::vector<at::Tensor>& gradients() const { return gradients_; }
+  /// What moves on when masters change.
+  const std::shared_ptr<uint64_t>& version() const { return version_; }
+  int64_t num_parameters() const { return num_parameters_; }
+
+ private:
+  at::Tensor make_gradient(const at::Tensor& master);
+  void add_leaf(const std::string& name, const at::Tensor& value, const at::Tensor& gradient);
+  std::unique_ptr<kernels::ExpertBank> trainable_experts(const std::vector<ExpertNames>& names,
+                                                         int64_t hidden, int64_t width);
+
+  ParameterSource& source_;
+  DType dtype_;
+  bool trainable_;
+  std::shared_ptr<uint64_t> version_;
+  std::vector<NamedTensor> parameters_, buffers_;
+  std::vector<at::Tensor> gradients_;
+  int64_t num_parameters_ = 0;
+};
+
+}  // namespace mole::model

@@ -1,0 +1,74 @@
+#include "model/registry.h"
+
+#include <ATen/core/grad_mode.h>
+
+#include <exception>
+
+#include "kernels/torch/team.h"
+#include "model/deepseek/model.h"
+#include "model/layers/architecture.h"
+#include "model/mixtral/model.h"
+#include "model/serving_model.h"
+#include "model_loader/checkpoint.h"
+
+namespace mole::model {
+
+namespace {
+
+constexpr Architecture kArchitectures[] = {
+    {"deepseek_v2", deepseek::build_v2},
+    {"deepseek_v3", deepseek::build_v3},
+    {"mixtral", mixtral::build},
+};
+
+StatusOr<std::unique_ptr<Model>> load(const std::filesystem::path& folder,
+                                      const LoadOptions& options) {
+  MOLE_ASSIGN_OR_RETURN(auto checkpoint, loader::Checkpoint::open(folder));
+  MOLE_ASSIGN_OR_RETURN(const Architecture* architecture, find_architecture(checkpoint->config()));
+  MOLE_ASSIGN_OR_RETURN(const DType dtype, resolve_dtype(checkpoint->config(), options.dtype));
+  kernels::set_team_threads(options.threads);
+  loader::TensorSource tensors(checkpoint);
+  CheckpointParameters source(&tensors);
+  ParameterFactory parameters(&source, dtype, false);
+  MOLE_ASSIGN_OR_RETURN(auto decoder, architecture->build(checkpoint->config(), parameters));
+  MOLE_RETURN_IF_ERROR(annotate(tensors.finish().status(), folder.string()));
+  return std::make_unique<ServingModel>(std::move(decoder));
+}
+
+}  // namespace
+
+std::vector<std::string> architectures() {
+  std::vector<std::string> names;
+  for (const Architecture& architecture : kArchitectures) names.push_back(architecture.model_type);
+  return names;
+}
+
+StatusOr<const Architecture*> find_architecture(const Json& config) {
+  ConfigReader reader(config, "config.json");
+  const Json* type = reader.find("model_type");
+  for (const Architecture& architecture : kArchitectures) {
+    if (type != nullptr && type->is_string() && *type == architecture.model_type) {
+      return &architecture;
+    }
+  }
+  std::string accepted;
+  for (const std::string& name : architectures()) {
+    accepted += (accepted.empty() ? "\"" : ", \"") + name + "\"";
+  }
+  reader.refuse("model_type", accepted);
+  const Status problem = reader.status();
+  if (type == nullptr || !type->is_string()) return problem;
+  return absl::UnimplementedError(problem.message());
+}
+
+StatusOr<std::unique_ptr<Model>> load_model(const std::filesystem::path& folder,
+                                            const LoadOptions& options) {
+  try {
+    const at::NoGradGuard no_gradients;
+    return load(folder, options);
+  } catch (const std::exception& error) {
+    return absl::InternalError(folder.string() + ": " + error.what());
+  }
+}
+
+}  // namespace mole::model
