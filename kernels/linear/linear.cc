@@ -18,7 +18,6 @@ void validate(const LinearArgs& args) {
   MOLE_CHECK_GE(args.y_stride, weight.n());
   MOLE_CHECK(args.y_dtype == DType::kFloat32 || args.y_dtype == DType::kBFloat16);
   MOLE_CHECK(!args.accumulate || args.y_dtype == DType::kFloat32);
-  MOLE_CHECK(!args.x_transposed || args.x_rows == nullptr);
 }
 
 /// One product's output as a grid of units, numbered so that a thread's run of numbers is nearly a
@@ -49,6 +48,11 @@ struct Grid {
             std::min(panels, inner_end * kPanelUnit)};
   }
 };
+
+/// Cost of one unit of the grid, in blocks of k.
+int64_t unit_work(const LinearArgs& args) {
+  return std::max(int64_t{1}, ceil_div(args.weight->k(), kBlockK));
+}
 
 /// Units [begin, end) of one product: a partial first line, whole lines, a partial last one.
 void run_units(const LinearArgs& args, const Grid& grid, int64_t begin, int64_t end) {
@@ -84,16 +88,18 @@ void linear_many(std::span<const LinearArgs> products, ThreadTeam& team) {
   int64_t total = 0;
   for (const LinearArgs& args : products) {
     validate(args);
-    total += Grid(args, threads).units();
+    total += Grid(args, threads).units() * unit_work(args);
   }
   auto part = [&](int64_t begin, int64_t end) {
-    int64_t first = 0;  // number of the product's first unit
+    int64_t first = 0;  // work before this product
     for (const LinearArgs& args : products) {
       const Grid grid(args, threads);
-      const int64_t from = std::max(begin - first, int64_t{0});
-      const int64_t to = std::min(end - first, grid.units());
+      const int64_t work = unit_work(args);
+      // A unit belongs to the thread in whose range of work it begins.
+      const int64_t from = std::max(ceil_div(begin - first, work), int64_t{0});
+      const int64_t to = std::min(ceil_div(end - first, work), grid.units());
       if (from < to) run_units(args, grid, from, to);
-      first += grid.units();
+      first += grid.units() * work;
       if (first >= end) return;
     }
   };

@@ -14,6 +14,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <span>
 
 #include "base/dtype.h"
 #include "kernels/cpu/thread_team.h"
@@ -36,9 +37,12 @@ class PackedWeight {
   int64_t k() const { return k_; }
   DType dtype() const { return dtype_; }
   const std::byte* data() const { return data_.get(); }
+  /// Takes the shape and memory for it, contents unspecified: for kernels that pack themselves.
+  std::byte* reshape(DType dtype, int64_t n, int64_t k);
   int64_t bytes() const { return bytes_; }
 
  private:
+  friend void pack_many(std::span<const struct PackTask> tasks, ThreadTeam& team);
   struct Free {
     void operator()(std::byte* data) const;
   };
@@ -61,8 +65,8 @@ struct LinearArgs {
   /// x is stored the other way round: element (row, k) is x[k * x_stride + row]. With dY as x and X
   /// packed transposed this is a weight's gradient, dW = dY^T X.
   bool x_transposed = false;
-  /// Row r of x is row x_rows[r] of memory (gather; not with x_transposed); null = r. Likewise
-  /// y_rows (scatter, distinct).
+  /// Row i of x's memory (k, if transposed) is its row x_rows[i] (gather); null = i. Row r of the
+  /// result goes to row y_rows[r] (scatter, distinct).
   const int32_t* x_rows = nullptr;
   const int32_t* y_rows = nullptr;
 };

@@ -50,8 +50,8 @@ void pack_tile(const LinearArgs& args, int64_t row, int64_t count, int64_t k0, B
   for (int64_t i = 0; i < kTileRows; ++i) {
     __m512i line = _mm512_setzero_si512();
     if (i < count) {
-      const int64_t from = args.x_rows == nullptr ? row + i : args.x_rows[row + i];
-      const auto* x = static_cast<const BFloat16*>(args.x) + from * args.x_stride + k0;
+      const auto* x =
+          static_cast<const BFloat16*>(args.x) + memory_row(args, row + i) * args.x_stride + k0;
       line = _mm512_maskz_loadu_epi16(mask, x);
     }
     _mm512_store_si512(out + i * kBlockK, line);
@@ -62,18 +62,16 @@ void pack_tile(const LinearArgs& args, int64_t row, int64_t count, int64_t k0, B
 void pack_tile_transposed(const LinearArgs& args, int64_t row, int64_t count, int64_t k0,
                           BFloat16* out) {
   const int64_t depth = std::min(kBlockK, args.weight->k() - k0);
-  const auto* x = static_cast<const BFloat16*>(args.x) + k0 * args.x_stride + row;
+  const auto* x = static_cast<const BFloat16*>(args.x) + row;
   const auto mask = static_cast<__mmask16>((1u << count) - 1);
+  auto line = [&](int64_t k) {
+    if (k >= depth) return _mm512_setzero_si512();
+    const BFloat16* from = x + memory_row(args, k0 + k) * args.x_stride;
+    return _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, from));
+  };
   __m512i pairs[16], turned[16];
   for (int64_t pair = 0; pair < 16; ++pair) {
-    const BFloat16* even = x + 2 * pair * args.x_stride;
-    const __mmask16 has_even = 2 * pair < depth ? mask : __mmask16{0};
-    const __mmask16 has_odd = 2 * pair + 1 < depth ? mask : __mmask16{0};
-    // A masked load touches nothing where its mask is zero, so the address may lie past the end.
-    const __m512i low = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(has_even, even));
-    const __m512i high =
-        _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(has_odd, even + args.x_stride));
-    pairs[pair] = _mm512_or_si512(low, _mm512_slli_epi32(high, 16));
+    pairs[pair] = _mm512_or_si512(line(2 * pair), _mm512_slli_epi32(line(2 * pair + 1), 16));
   }
   transpose16(pairs, turned);
   for (int64_t i = 0; i < kTileRows; ++i) _mm512_store_si512(out + i * kBlockK, turned[i]);

@@ -170,10 +170,9 @@ void stage_row(const LinearArgs& args, int64_t row, int64_t padded, float* out) 
   const auto* x = static_cast<const T*>(args.x);
   const int64_t k = args.weight->k();
   if (args.x_transposed) {
-    for (int64_t i = 0; i < k; ++i) out[i] = value(x + i * args.x_stride + row);
+    for (int64_t i = 0; i < k; ++i) out[i] = value(x + memory_row(args, i) * args.x_stride + row);
   } else {
-    const int64_t from = args.x_rows == nullptr ? row : args.x_rows[row];
-    const T* source = x + from * args.x_stride;
+    const T* source = x + memory_row(args, row) * args.x_stride;
     for (int64_t i = 0; i < k; i += 16) {
       store_part16(out + i, load_part16(source + i, k - i), k - i);
     }
@@ -210,8 +209,7 @@ void linear_f32(const LinearArgs& args, const LinearPart& part) {
   for (int64_t row = part.row_begin; row < part.row_end; row += kStagedRows) {
     const int64_t count = std::min(kStagedRows, part.row_end - row);
     for (int64_t i = 0; i < count; ++i) {
-      const int64_t from = args.x_rows == nullptr ? row + i : args.x_rows[row + i];
-      rows[i] = x + from * args.x_stride;
+      rows[i] = x + memory_row(args, row + i) * args.x_stride;
     }
     walker.rows(rows, row, count, part.panel_begin, part.panel_end);
   }

@@ -19,6 +19,11 @@ constexpr int64_t panel_elements(DType dtype, int64_t k) {
   return kPanel * (dtype == DType::kBFloat16 ? ceil_div(k, kBlockK) * kBlockK : k);
 }
 
+/// Where row i of x lies in memory, in rows.
+inline int64_t memory_row(const LinearArgs& args, int64_t i) {
+  return args.x_rows == nullptr ? i : args.x_rows[i];
+}
+
 /// A rectangle of the output: rows by panels of 16 columns.
 struct LinearPart {
   int64_t row_begin = 0, row_end = 0;
@@ -31,13 +36,21 @@ void linear_part(const LinearArgs& args, const LinearPart& part);
 /// Several products that don't depend on each other, as one parallel region, split evenly by work.
 void linear_many(std::span<const LinearArgs> products, ThreadTeam& team);
 
-/// Where a weight to pack comes from; see PackedWeight::pack.
+/// Where a weight to pack comes from; see PackedWeight::pack. Row i of the source's memory (n, or k
+/// if transposed) is its row rows[i]; null = i.
 struct PackSource {
   const void* weight = nullptr;
   DType dtype = DType::kFloat32;
   int64_t n = 0, k = 0, stride = 0;
   bool transposed = false;
+  const int32_t* rows = nullptr;
 };
+struct PackTask {
+  PackSource source;
+  PackedWeight* packed = nullptr;
+};
+/// Packs several weights in one parallel region.
+void pack_many(std::span<const PackTask> tasks, ThreadTeam& team);
 
 namespace avx2 {
 void pack_panels(const PackSource& source, std::byte* packed, int64_t panel_begin,

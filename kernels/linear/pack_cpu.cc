@@ -10,8 +10,10 @@ namespace {
 
 template <typename T>
 const T* element(const PackSource& source, int64_t n, int64_t k) {
-  const auto* weight = static_cast<const T*>(source.weight);
-  return weight + (source.transposed ? k * source.stride + n : n * source.stride + k);
+  int64_t row = source.transposed ? k : n;
+  const int64_t column = source.transposed ? n : k;
+  if (source.rows != nullptr) row = source.rows[row];
+  return static_cast<const T*>(source.weight) + row * source.stride + column;
 }
 
 void pack_panel_f32(const PackSource& source, int64_t panel, float* out) {
@@ -20,7 +22,7 @@ void pack_panel_f32(const PackSource& source, int64_t panel, float* out) {
   int64_t k = 0;
   if (columns == kPanel && source.transposed) {
     for (; k < source.k; ++k) store16(out + k * kPanel, load16(element<float>(source, n0, k)));
-  } else if (columns == kPanel) {
+  } else if (columns == kPanel && source.rows == nullptr) {
     const int64_t stride = source.stride * static_cast<int64_t>(sizeof(float));
     for (; k + 16 <= source.k; k += 16) {
       transpose16(element<float>(source, n0, k), stride,
@@ -43,8 +45,8 @@ void pack_whole_tile(const PackSource& source, int64_t n0, int64_t k0, BFloat16*
     return;
   }
   for (int64_t pair = 0; pair < kBlockK / 2; ++pair) {
-    const BFloat16* even = element<BFloat16>(source, n0, k0 + 2 * pair);
-    interleave16(even, even + source.stride, out + pair * 2 * kPanel);
+    interleave16(element<BFloat16>(source, n0, k0 + 2 * pair),
+                 element<BFloat16>(source, n0, k0 + 2 * pair + 1), out + pair * 2 * kPanel);
   }
 }
 
@@ -53,7 +55,8 @@ void pack_panel_bf16(const PackSource& source, int64_t panel, BFloat16* out) {
   const int64_t columns = std::min(kPanel, source.n - n0);
   for (int64_t k0 = 0; k0 < source.k; k0 += kBlockK, out += kBlockK * kPanel) {
     const int64_t depth = std::min(kBlockK, source.k - k0);
-    if (columns == kPanel && depth == kBlockK) {
+    const bool strided = source.transposed || source.rows == nullptr;
+    if (columns == kPanel && depth == kBlockK && strided) {
       pack_whole_tile(source, n0, k0, out);
       continue;
     }

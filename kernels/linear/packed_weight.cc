@@ -30,26 +30,48 @@ std::byte* allocate(int64_t bytes) {
 
 void PackedWeight::Free::operator()(std::byte* data) const { std::free(data); }
 
-void PackedWeight::pack(const void* weight, DType dtype, int64_t n, int64_t k, int64_t stride,
-                        bool transposed, ThreadTeam& team) {
+std::byte* PackedWeight::reshape(DType dtype, int64_t n, int64_t k) {
   MOLE_CHECK(dtype == DType::kFloat32 || dtype == DType::kBFloat16);
   MOLE_CHECK_GE(n, 0);
   MOLE_CHECK_GE(k, 0);
-  MOLE_CHECK_GE(stride, transposed ? n : k);
-  const int64_t panels = ceil_div(n, kPanel);
   n_ = n;
   k_ = k;
   dtype_ = dtype;
-  bytes_ = panels * panel_elements(dtype, k) * dtype_bytes(dtype);
+  bytes_ = ceil_div(n, kPanel) * panel_elements(dtype, k) * dtype_bytes(dtype);
   if (bytes_ > capacity_ || data_ == nullptr) {
     data_.reset();
     data_.reset(allocate(bytes_));
     capacity_ = bytes_;
   }
-  const PackSource source{weight, dtype, n, k, stride, transposed};
+  return data_.get();
+}
+
+void PackedWeight::pack(const void* weight, DType dtype, int64_t n, int64_t k, int64_t stride,
+                        bool transposed, ThreadTeam& team) {
+  const PackTask task{{weight, dtype, n, k, stride, transposed}, this};
+  pack_many({&task, 1}, team);
+}
+
+void pack_many(std::span<const PackTask> tasks, ThreadTeam& team) {
+  int64_t total = 0;
+  for (const PackTask& task : tasks) {
+    const PackSource& source = task.source;
+    MOLE_CHECK_GE(source.stride, source.transposed ? source.n : source.k);
+    task.packed->reshape(source.dtype, source.n, source.k);
+    total += ceil_div(source.n, kPanel);
+  }
   const auto pack_panels = isa() == Isa::kAvx2 ? avx2::pack_panels : avx512::pack_panels;
-  auto part = [&](int64_t begin, int64_t end) { pack_panels(source, data_.get(), begin, end); };
-  team.parallel_for(panels, 1, part);
+  auto part = [&](int64_t begin, int64_t end) {
+    int64_t first = 0;  // number of the task's first panel
+    for (const PackTask& task : tasks) {
+      const int64_t panels = ceil_div(task.source.n, kPanel);
+      const int64_t from = std::max(begin - first, int64_t{0});
+      const int64_t to = std::min(end - first, panels);
+      if (from < to) pack_panels(task.source, task.packed->data_.get(), from, to);
+      first += panels;
+    }
+  };
+  team.parallel_for(total, 1, part);
 }
 
 }  // namespace mole::kernels

@@ -1,0 +1,26 @@
+#include "kernels/cases/case.h"
+
+namespace mole::kernels {
+
+// One line an operation, here and in all_cases().
+std::vector<OpCases> adamw_cases();
+std::vector<OpCases> embedding_cases();
+std::vector<OpCases> linear_cases();
+std::vector<OpCases> moe_cases();
+std::vector<OpCases> silu_mul_cases();
+
+std::vector<OpCases> all_cases() {
+  std::vector<OpCases> out;
+  for (const auto cases : {
+           adamw_cases,
+           embedding_cases,
+           linear_cases,
+           moe_cases,
+           silu_mul_cases,
+       }) {
+    for (OpCases& entry : cases()) out.push_back(std::move(entry));
+  }
+  return out;
+}
+
+}  // namespace mole::kernels

@@ -1,0 +1,52 @@
+#include <algorithm>
+#include <new>
+
+#include "base/check.h"
+#include "kernels/moe/moe_impl.h"
+
+namespace mole::kernels {
+namespace {
+
+constexpr std::align_val_t kAlignment{64};
+
+}  // namespace
+
+void Buffer::Free::operator()(std::byte* data) const { ::operator delete[](data, kAlignment); }
+
+std::byte* Buffer::reserve(int64_t bytes) {
+  if (bytes > bytes_) {
+    data_.reset();
+    data_.reset(
+        static_cast<std::byte*>(::operator new[](static_cast<std::size_t>(bytes), kAlignment)));
+    bytes_ = bytes;
+  }
+  return data_.get();
+}
+
+void sort_by_expert(const MoeArgs& args, Routing& routing) {
+  const auto num_experts = static_cast<int64_t>(args.experts.size());
+  const int64_t num_slots = args.tokens * args.top_k;
+  std::vector<int64_t>& starts = routing.starts;
+  starts.assign(static_cast<std::size_t>(num_experts) + 1, 0);
+  for (int64_t slot = 0; slot < num_slots; ++slot) {
+    const int32_t expert = args.expert_ids[slot];
+    MOLE_CHECK_GE(expert, -1);
+    MOLE_CHECK_LT(expert, num_experts);
+    if (expert >= 0) ++starts[static_cast<std::size_t>(expert) + 1];
+  }
+  for (std::size_t e = 1; e < starts.size(); ++e) starts[e] += starts[e - 1];
+  routing.slots.resize(static_cast<std::size_t>(starts.back()));
+  routing.tokens.resize(routing.slots.size());
+  for (int64_t slot = 0; slot < num_slots; ++slot) {
+    const int32_t expert = args.expert_ids[slot];
+    if (expert < 0) continue;
+    // starts[e] walks to the end of e's choices, which is where e + 1 begins.
+    const auto position = static_cast<std::size_t>(starts[static_cast<std::size_t>(expert)]++);
+    routing.slots[position] = static_cast<int32_t>(slot);
+    routing.tokens[position] = static_cast<int32_t>(slot / args.top_k);
+  }
+  std::shift_right(starts.begin(), starts.end(), 1);
+  starts[0] = 0;
+}
+
+}  // namespace mole::kernels
