@@ -43,7 +43,7 @@ void load_rows(Head& h) {
   const AttentionArgs& args = h.args.forward;
   for (int64_t r = 0; r < h.rows; ++r) {
     const int64_t t = h.token(r), head = h.head(r);
-    widen_query<T>(args, t, static_cast<int32_t>(head), h.width, h.queries + r * h.width);
+    widen_query<T>(args, t, head, h.width, h.queries + r * h.width);
     const int64_t at = t * args.out_row_stride + head * args.out_head_stride;
     const T* out = static_cast<const T*>(args.out) + at;
     float* dout = h.dout + r * h.value_width;
@@ -52,7 +52,7 @@ void load_rows(Head& h) {
     for (int64_t v = 0; v < args.value_dim; v += 16) {
       products = fma16(load16(dout + v), load_partial16(out + v, args.value_dim - v), products);
     }
-    h.delta[r] = sum_lanes16(products);
+    h.delta[r] = fold_sum16(products);
     h.logsumexp[r] = args.logsumexp[t * args.num_heads + head];
   }
   clear(h.dq, h.rows * h.width);
@@ -101,9 +101,9 @@ void run_rows(Head& h, int64_t first, int64_t count, int64_t block) {
     }
     const int32_t most = keys[rows - 1], groups = (most + 15) / 16;
     float *p = h.p + i * kAttentionBlock, *ds = h.ds + i * kAttentionBlock;
-    score_tile(rows, h.queries + r * h.width, h.width, h.key_panels, 16 * h.width,
+    score_tile(rows, h.queries + r * h.width, h.width, h.key_panels, h.width,
                args.key_dim + args.shared_dim, args.scale, p, groups);
-    score_tile(rows, h.dout + r * h.value_width, h.value_width, h.value_panels, 16 * h.value_width,
+    score_tile(rows, h.dout + r * h.value_width, h.value_width, h.value_panels, h.value_width,
                args.value_dim, 1.0f, ds, groups);
     differentiate(h, r, rows, keys, p, ds);
     accumulate(rows, {ds, kAttentionBlock, 1}, h.keys, h.width, most, h.dq + r * h.width, h.width,

@@ -38,7 +38,7 @@ float exponentials(float* scores, int32_t keys, int32_t groups, float* largest) 
   for (int32_t j = keys; j < 16 * groups; ++j) scores[j] = kLowest;
   F32x16 most = load16(scores);
   for (int32_t g = 1; g < groups; ++g) most = max16(most, load16(scores + 16 * g));
-  *largest = max_lanes16(most);
+  *largest = fold_max16(most);
   const F32x16 shift = set16(*largest == kLowest ? 0.0f : *largest);
   F32x16 sum = zero16();
   for (int32_t g = 0; g < groups; ++g) {
@@ -46,7 +46,7 @@ float exponentials(float* scores, int32_t keys, int32_t groups, float* largest) 
     store16(scores + 16 * g, p);
     sum = add16(sum, p);
   }
-  return sum_lanes16(sum);
+  return fold_sum16(sum);
 }
 
 /// Sums of one block for the rows of a tile.
@@ -87,7 +87,7 @@ void attend_tile(const AttentionArgs& args, Pass& pass, int64_t r, int32_t rows,
         smaller(kAttentionBlock, position(args, pass, r + i) + 1 - block * kAttentionBlock));
   }
   const int32_t groups = (keys[rows - 1] + 15) / 16;
-  score_tile(rows, pass.queries + r * pass.width, pass.width, pass.panels, 16 * pass.width,
+  score_tile(rows, pass.queries + r * pass.width, pass.width, pass.panels, pass.width,
              args.key_dim + args.shared_dim, args.scale, scores, groups);
   BlockSums sums;
   sums.out = out;
@@ -140,7 +140,7 @@ void run_pass(const AttentionArgs& args, int32_t kv_head, Pass& pass, float* sco
   for (int64_t r = 0; r < pass.rows; ++r) {
     const int64_t t = (pass.first_row + r) / pass.group;
     const int64_t head = kv_head * pass.group + (pass.first_row + r) % pass.group;
-    widen_query<T>(args, t, static_cast<int32_t>(head), pass.width, pass.queries + r * pass.width);
+    widen_query<T>(args, t, head, pass.width, pass.queries + r * pass.width);
     pass.largest[r] = kLowest;
     pass.sum[r] = 0.0f;
   }

@@ -40,4 +40,34 @@ inline F32x16 exp16_keep_nan(F32x16 x) {
   return add16(exp16(clamped), sub16(clamped, clamped));
 }
 
+/// The lanes in two halves of eight: (0 … 7) and (8 … 15).
+struct Halves {
+  __m256 low, high;
+};
+inline Halves halves16(F32x16 x) {
+#if defined(__AVX512F__) && defined(__AVX512BW__)
+  return {_mm512_castps512_ps256(x.v), _mm512_extractf32x8_ps(x.v, 1)};
+#else
+  return {x.lo, x.hi};
+#endif
+}
+
+/// The bits of sum_lanes16, in registers.
+inline float fold_sum16(F32x16 x) {
+  const Halves h = halves16(x);
+  const __m256 eight = _mm256_add_ps(h.low, h.high);
+  const __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+  const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+  return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
+}
+
+/// The largest lane; any value if one is NaN.
+inline float fold_max16(F32x16 x) {
+  const Halves h = halves16(x);
+  const __m256 eight = _mm256_max_ps(h.low, h.high);
+  const __m128 four = _mm_max_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+  const __m128 two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+  return _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)));
+}
+
 }  // namespace mole::kernels::MOLE_ISA

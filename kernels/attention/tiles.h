@@ -11,135 +11,142 @@
 
 namespace mole::kernels::MOLE_ISA {
 
-inline constexpr int32_t kTileRows = 4;
 inline constexpr int32_t kGroups = kAttentionBlock / 16;  // of sixteen keys
-// AVX2 has sixteen registers of eight lanes, so its tiles are a quarter as large.
+
+// Sums of R rows by V vectors stay in registers. Sixteen of them hide the latency of an FMA and
+// leave room for operands in AVX-512's 32 registers; AVX2 has 16 of half the width, so four must
+// do.
 #if defined(__AVX512F__) && defined(__AVX512BW__)
-inline constexpr int32_t kStepRows = 4, kStepVectors = 4;
+inline constexpr int32_t kTileRows = 8, kMostVectors = 4;
+constexpr int32_t step_rows(int32_t vectors) { return vectors <= 2 ? 8 : 4; }
 #else
-inline constexpr int32_t kStepRows = 2, kStepVectors = 2;
+inline constexpr int32_t kTileRows = 4, kMostVectors = 2;
+constexpr int32_t step_rows(int32_t vectors) { return vectors == 1 ? 4 : 2; }
 #endif
 
+/// How many of the `left` vectors to take next: no single one left over if it can be helped.
+inline int32_t next_vectors(int64_t left) {
+  if (left == kMostVectors + 1) return kMostVectors / 2 + 1;
+  return static_cast<int32_t>(left < kMostVectors ? left : kMostVectors);
+}
+
 inline int64_t round_up16(int64_t n) { return (n + 15) / 16 * 16; }
-
-/// c[i * c_stride + 16 g + lane] = scale * sum_d a[i * a_stride + d] * panels[g][16 d + lane].
-template <int R, int G>
-void score_step(const float* a, int64_t a_stride, const float* panels, int64_t panel_stride,
-                int64_t dims, float scale, float* c) {
-  F32x16 sum[R][G];
-#pragma GCC unroll 4
-  for (int i = 0; i < R; ++i) {
-#pragma GCC unroll 4
-    for (int g = 0; g < G; ++g) sum[i][g] = zero16();
-  }
-  for (int64_t d = 0; d < dims; ++d) {
-    F32x16 b[G];
-#pragma GCC unroll 4
-    for (int g = 0; g < G; ++g) b[g] = load16(panels + g * panel_stride + 16 * d);
-#pragma GCC unroll 4
-    for (int i = 0; i < R; ++i) {
-      const F32x16 x = set16(a[i * a_stride + d]);
-#pragma GCC unroll 4
-      for (int g = 0; g < G; ++g) sum[i][g] = fma16(x, b[g], sum[i][g]);
-    }
-  }
-#pragma GCC unroll 4
-  for (int i = 0; i < R; ++i) {
-#pragma GCC unroll 4
-    for (int g = 0; g < G; ++g) {
-      store16(c + i * kAttentionBlock + 16 * g, mul16(sum[i][g], set16(scale)));
-    }
-  }
-}
-
-template <int R>
-void score_rows(const float* a, int64_t a_stride, const float* panels, int64_t panel_stride,
-                int64_t dims, float scale, float* c, int32_t groups) {
-  int32_t g = 0;
-  for (; g + kStepVectors <= groups; g += kStepVectors) {
-    score_step<R, kStepVectors>(a, a_stride, panels + g * panel_stride, panel_stride, dims, scale,
-                                c + 16 * g);
-  }
-  for (; g < groups; ++g) {
-    score_step<R, 1>(a, a_stride, panels + g * panel_stride, panel_stride, dims, scale, c + 16 * g);
-  }
-}
-
-/// Products of `rows` rows of a with the keys of the first `groups` panels; c has 64 columns.
-inline void score_tile(int32_t rows, const float* a, int64_t a_stride, const float* panels,
-                       int64_t panel_stride, int64_t dims, float scale, float* c, int32_t groups) {
-  int32_t i = 0;
-  for (; i + kStepRows <= rows; i += kStepRows) {
-    score_rows<kStepRows>(a + i * a_stride, a_stride, panels, panel_stride, dims, scale,
-                          c + i * kAttentionBlock, groups);
-  }
-  for (; i < rows; ++i) {
-    score_rows<1>(a + i * a_stride, a_stride, panels, panel_stride, dims, scale,
-                  c + i * kAttentionBlock, groups);
-  }
-}
 
 /// A matrix that is read one element at a time: element (i, k) at data[i * row + k * column].
 struct Broadcast {
   const float* data;
   int64_t row, column;
+  Broadcast from_row(int64_t i) const { return {data + i * row, row, column}; }
 };
 
-/// c[i][v] += sum_k a(i, k) * b[k][v] over V vectors; k ascending, the chain starting from c.
+/// Vector v of row k of a matrix: data[v * vector + k * row …], sixteen floats.
+struct Lanes {
+  const float* data;
+  int64_t vector, row;
+};
+
+/// sum[i][v] += a(i, k) * b(k, v), k ascending.
 template <int R, int V>
-void accumulate_step(Broadcast a, const float* b, int64_t b_stride, int64_t count, float* c,
-                     int64_t c_stride) {
-  F32x16 sum[R][V];
-#pragma GCC unroll 4
-  for (int i = 0; i < R; ++i) {
-#pragma GCC unroll 4
-    for (int v = 0; v < V; ++v) sum[i][v] = load16(c + i * c_stride + 16 * v);
-  }
+inline void multiply(Broadcast a, Lanes b, int64_t count, F32x16 (&sum)[R][V]) {
   for (int64_t k = 0; k < count; ++k) {
     F32x16 x[V];
-#pragma GCC unroll 4
-    for (int v = 0; v < V; ++v) x[v] = load16(b + k * b_stride + 16 * v);
-#pragma GCC unroll 4
+#pragma GCC unroll 8
+    for (int v = 0; v < V; ++v) x[v] = load16(b.data + v * b.vector + k * b.row);
+#pragma GCC unroll 8
     for (int i = 0; i < R; ++i) {
       const F32x16 y = set16(a.data[i * a.row + k * a.column]);
-#pragma GCC unroll 4
+#pragma GCC unroll 8
       for (int v = 0; v < V; ++v) sum[i][v] = fma16(y, x[v], sum[i][v]);
     }
   }
-#pragma GCC unroll 4
+}
+
+/// What a product does with its sums: scores start from zero and are scaled, the others add to c.
+struct Score {
+  float scale;
+  F32x16 begin(const float*) const { return zero16(); }
+  F32x16 end(F32x16 sum) const { return mul16(sum, set16(scale)); }
+};
+struct Add {
+  F32x16 begin(const float* c) const { return load16(c); }
+  F32x16 end(F32x16 sum) const { return sum; }
+};
+
+template <int R, int V, typename Rule>
+void product_step(Broadcast a, Lanes b, int64_t count, float* c, int64_t c_stride, Rule rule) {
+  F32x16 sum[R][V];
+#pragma GCC unroll 8
   for (int i = 0; i < R; ++i) {
-#pragma GCC unroll 4
-    for (int v = 0; v < V; ++v) store16(c + i * c_stride + 16 * v, sum[i][v]);
+#pragma GCC unroll 8
+    for (int v = 0; v < V; ++v) sum[i][v] = rule.begin(c + i * c_stride + 16 * v);
+  }
+  multiply<R, V>(a, b, count, sum);
+#pragma GCC unroll 8
+  for (int i = 0; i < R; ++i) {
+#pragma GCC unroll 8
+    for (int v = 0; v < V; ++v) store16(c + i * c_stride + 16 * v, rule.end(sum[i][v]));
   }
 }
 
-template <int R>
-void accumulate_rows(Broadcast a, const float* b, int64_t b_stride, int64_t count, float* c,
-                     int64_t c_stride, int64_t width) {
-  int64_t v = 0;
-  for (; v + 16 * kStepVectors <= width; v += 16 * kStepVectors) {
-    accumulate_step<R, kStepVectors>(a, b + v, b_stride, count, c + v, c_stride);
+template <int V, typename Rule>
+void product_columns(int64_t rows, Broadcast a, Lanes b, int64_t count, float* c, int64_t c_stride,
+                     Rule rule) {
+  constexpr int kRows = step_rows(V);
+  int64_t i = 0;
+  for (; i + kRows <= rows; i += kRows) {
+    product_step<kRows, V>(a.from_row(i), b, count, c + i * c_stride, c_stride, rule);
   }
-  if constexpr (kStepVectors > 2) {
-    for (; v + 32 <= width; v += 32) {
-      accumulate_step<R, 2>(a, b + v, b_stride, count, c + v, c_stride);
+  if constexpr (kRows == 8) {
+    for (; i + 4 <= rows; i += 4) {
+      product_step<4, V>(a.from_row(i), b, count, c + i * c_stride, c_stride, rule);
     }
   }
-  for (; v < width; v += 16) accumulate_step<R, 1>(a, b + v, b_stride, count, c + v, c_stride);
+  for (; i < rows; ++i) {
+    product_step<1, V>(a.from_row(i), b, count, c + i * c_stride, c_stride, rule);
+  }
+}
+
+/// c[rows][vectors * 16] from a [rows][count] and b [count][vectors * 16].
+template <typename Rule>
+void product(int64_t rows, Broadcast a, Lanes b, int64_t count, float* c, int64_t c_stride,
+             int64_t vectors, Rule rule) {
+  for (int64_t v = 0; v < vectors;) {
+    const int32_t next = next_vectors(vectors - v);
+    const Lanes from{b.data + v * b.vector, b.vector, b.row};
+    float* to = c + 16 * v;
+    v += next;
+    switch (next) {
+      case 1:
+        product_columns<1>(rows, a, from, count, to, c_stride, rule);
+        break;
+      case 2:
+        product_columns<2>(rows, a, from, count, to, c_stride, rule);
+        break;
+      case 3:
+        if constexpr (kMostVectors > 2) {
+          product_columns<3>(rows, a, from, count, to, c_stride, rule);
+        }
+        break;
+      default:
+        if constexpr (kMostVectors > 2) {
+          product_columns<4>(rows, a, from, count, to, c_stride, rule);
+        }
+    }
+  }
+}
+
+/// c[i][16 g + lane] = scale * sum_d a[i * a_stride + d] * panels[g][16 d + lane], c having 64
+/// columns: products of rows of a with the keys of the first `groups` panels of [panel_dims][16].
+inline void score_tile(int32_t rows, const float* a, int64_t a_stride, const float* panels,
+                       int64_t panel_dims, int64_t dims, float scale, float* c, int32_t groups) {
+  product(rows, {a, a_stride, 1}, {panels, 16 * panel_dims, 16}, dims, c, kAttentionBlock, groups,
+          Score{scale});
 }
 
 /// c[rows][width] += a[rows][count] * b[count][width]; width is a multiple of 16.
 inline void accumulate(int64_t rows, Broadcast a, const float* b, int64_t b_stride, int64_t count,
                        float* c, int64_t c_stride, int64_t width) {
-  int64_t i = 0;
-  for (; i + kStepRows <= rows; i += kStepRows) {
-    accumulate_rows<kStepRows>({a.data + i * a.row, a.row, a.column}, b, b_stride, count,
-                               c + i * c_stride, c_stride, width);
-  }
-  for (; i < rows; ++i) {
-    accumulate_rows<1>({a.data + i * a.row, a.row, a.column}, b, b_stride, count, c + i * c_stride,
-                       c_stride, width);
-  }
+  product(rows, a, {b, 16, b_stride}, count, c, c_stride, width / 16, Add{});
 }
 
 /// One row as float32: `count` elements, zeros to the next multiple of 16.
@@ -166,40 +173,41 @@ inline void turn_rows(const float* rows, int64_t width, float* panels) {
   }
 }
 
-/// The keys of one block: rows [64][width] of the per-head part followed by the shared part, zeros
-/// after and past `keys`.
+/// Both parts of one key or query, one after the other, zeros up to `width`.
 template <typename T>
-void widen_keys(const AttentionArgs& args, int32_t kv_head, int64_t block, int64_t keys,
-                int64_t width, float* to) {
-  const T* key = static_cast<const T*>(args.key_blocks[block]) + kv_head * args.key_head_stride;
-  for (int64_t j = 0; j < kAttentionBlock; ++j) {
-    float* row = to + j * width;
-    if (j >= keys) {
-      for (int64_t d = 0; d < width; d += 16) store16(row + d, zero16());
-      continue;
-    }
-    const T* from = key + j * args.key_row_stride;
-    widen_row(from, args.key_dim, row);
-    if (args.shared_dim == 0) continue;
-    const T* shared = static_cast<const T*>(args.shared_blocks[block]) + j * args.shared_row_stride;
-    for (int64_t d = round_up16(args.key_dim); d < width; d += 16) store16(row + d, zero16());
-    for (int64_t d = 0; d < args.shared_dim; d += 16) {
-      const int64_t count = args.shared_dim - d;
-      store_partial16(row + args.key_dim + d, load_partial16(shared + d, count), count);
-    }
+void widen_parts(const T* own, int64_t own_dim, const T* shared, int64_t shared_dim, int64_t width,
+                 float* to) {
+  for (int64_t d = round_up16(own_dim); d < width; d += 16) store16(to + d, zero16());
+  widen_row(own, own_dim, to);
+  for (int64_t d = 0; d < shared_dim; d += 16) {
+    store_partial16(to + own_dim + d, load_partial16(shared + d, shared_dim - d), shared_dim - d);
   }
 }
 
-/// The query of row r (see attention_rows.h), laid out as widen_keys lays out a key.
+/// The keys of one block: rows [64][width], zeros past `keys`.
 template <typename T>
-void widen_query(const AttentionArgs& args, int64_t t, int32_t head, int64_t width, float* to) {
-  for (int64_t d = 0; d < width; d += 16) store16(to + d, zero16());
-  const T* q = static_cast<const T*>(args.q) + t * args.q_row_stride + head * args.q_head_stride;
-  for (int32_t d = 0; d < args.key_dim; ++d) to[d] = widen(q[d]);
-  if (args.shared_dim == 0) return;
-  const T* shared = static_cast<const T*>(args.q_shared) + t * args.q_shared_row_stride +
-                    head * args.q_shared_head_stride;
-  for (int32_t d = 0; d < args.shared_dim; ++d) to[args.key_dim + d] = widen(shared[d]);
+void widen_keys(const AttentionArgs& args, int32_t kv_head, int64_t block, int64_t keys,
+                int64_t width, float* to) {
+  const T* own = static_cast<const T*>(args.key_blocks[block]) + kv_head * args.key_head_stride;
+  const T* shared =
+      args.shared_dim == 0 ? nullptr : static_cast<const T*>(args.shared_blocks[block]);
+  for (int64_t j = 0; j < keys; ++j) {
+    widen_parts(own + j * args.key_row_stride, args.key_dim,
+                shared == nullptr ? nullptr : shared + j * args.shared_row_stride, args.shared_dim,
+                width, to + j * width);
+  }
+  for (int64_t d = keys * width; d < kAttentionBlock * width; d += 16) store16(to + d, zero16());
+}
+
+/// The query of token t and a head, laid out as a key.
+template <typename T>
+void widen_query(const AttentionArgs& args, int64_t t, int64_t head, int64_t width, float* to) {
+  const T* own = static_cast<const T*>(args.q) + t * args.q_row_stride + head * args.q_head_stride;
+  const T* shared = args.shared_dim == 0
+                        ? nullptr
+                        : static_cast<const T*>(args.q_shared) + t * args.q_shared_row_stride +
+                              head * args.q_shared_head_stride;
+  widen_parts(own, args.key_dim, shared, args.shared_dim, width, to);
 }
 
 }  // namespace mole::kernels::MOLE_ISA
