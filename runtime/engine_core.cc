@@ -239,6 +239,7 @@ void EngineCore::note_token_time(Sequence* sequence) {
   } else if (request->first_token_us < 0) {
     request->first_token_us = now_us;
     metrics_->time_to_first_token.observe(seconds(request->submitted_us, now_us));
+    metrics_->prefill_time.observe(seconds(request->started_us, now_us));
   }
   sequence->last_token_us = now_us;
 }
@@ -283,7 +284,11 @@ void EngineCore::remove_ended() {
     RequestState* request = requests_[i].get();
     if (request->num_live > 0) continue;
     if (!request->left_queue) note_left_queue(request);
-    metrics_->e2e_latency.observe(seconds(request->submitted_us, clock_->now_us()));
+    const TimeUs now_us = clock_->now_us();
+    metrics_->e2e_latency.observe(seconds(request->submitted_us, now_us));
+    if (request->first_token_us >= 0) {
+      metrics_->decode_time.observe(seconds(request->first_token_us, now_us));
+    }
     notices_.ended.push_back(request->request.id);
     requests_[i] = std::move(requests_.back());
     requests_.pop_back();

@@ -52,7 +52,8 @@ EngineMetrics::EngineMetrics(Metrics* m) {
   max_num_batched_tokens = m->gauge("limit_iteration_tokens", "Bound of iteration_tokens.");
   max_queued_requests = m->gauge("limit_requests_waiting", "Bound of requests_waiting.");
   max_queued_tokens = m->gauge("limit_waiting_tokens", "Bound of waiting_tokens.");
-  engine_healthy = m->gauge("engine_healthy", "1 while the engine serves, 0 after it failed.");
+  engine_healthy =
+      m->gauge("engine_healthy", "1 while the engine serves, 0 after it failed.", {{"rank", "0"}});
   moe_imbalance_ratio = m->gauge(
       "moe_imbalance_ratio", "Tokens of the busiest expert / mean, of the most uneven MoE layer.");
 
@@ -63,7 +64,8 @@ EngineMetrics::EngineMetrics(Metrics* m) {
   prompt_tokens = m->counter("prompt_tokens_total", "Prompt tokens of requests that started.");
   generation_tokens = m->counter("generation_tokens_total", "Tokens generated.");
   preemptions = m->counter("preemptions_total", "Sequences that lost their blocks and wait again.");
-  expert_tokens = m->counter("expert_tokens_total", "Tokens routed to experts, all layers.");
+  expert_tokens = m->counter("expert_tokens_total", "Tokens routed to experts, all layers.",
+                             {{"ep_rank", "0"}});
   const std::string refused = "requests_refused_total", refused_help = "Requests not accepted.";
   refused_queue_full = m->counter(refused, refused_help, {{"reason", "queue_full"}});
   refused_invalid = m->counter(refused, refused_help, {{"reason", "invalid"}});
@@ -80,6 +82,11 @@ EngineMetrics::EngineMetrics(Metrics* m) {
                              "From submission to the end of a request.", kRequestSeconds);
   queue_time =
       m->histogram("queue_time_seconds", "From submission to the first step.", kFirstTokenSeconds);
+  prefill_time =
+      m->histogram("prefill_time_seconds", "From a request's first step to its first token.",
+                   kFirstTokenSeconds);
+  decode_time = m->histogram("decode_time_seconds", "From a request's first token to its end.",
+                             kRequestSeconds);
   step_time =
       m->histogram("step_time_seconds", "One step: plan, model, tokens out.", kPerTokenSeconds);
   iteration_tokens = m->histogram("iteration_tokens", "Tokens computed in one step.", kTokens);

@@ -2,7 +2,8 @@
 #pragma once
 
 #include <array>
-#include <cstdint>
+#include <cstddef>
+#include <string_view>
 
 #include "base/metrics.h"
 #include "runtime/request.h"
@@ -30,6 +31,7 @@ struct EngineMetrics {
   Counter client_slow, queue_timeouts, steps;
 
   Histogram time_to_first_token, inter_token_latency, e2e_latency, queue_time, step_time;
+  Histogram prefill_time, decode_time;
   Histogram iteration_tokens;
 
  private:

@@ -24,7 +24,7 @@ Simulation::Simulation(uint64_t seed, runtime::EngineMetrics* metrics)
 
 std::string Simulation::run() {
   const auto requests = static_cast<size_t>(config_.num_requests);
-  while (clients_.size() < requests || !all_ended()) {
+  while (clients_.size() < requests || !core_->idle()) {
     if (++step_ > kStepsMax) return "no end after " + std::to_string(step_) + " steps";
     if (const std::string wrong = one_step(); !wrong.empty()) {
       return "step " + std::to_string(step_) + ": " + wrong;
@@ -38,13 +38,17 @@ std::string Simulation::one_step() {
   let_requests_come();
   let_clients_act();
   fairness_.before_step(core_->scheduler());
+  const bool idle = core_->idle();
   const Status status = core_->step();
   if (!status.ok()) return std::string(status.message());
-  num_preempted_ += core_->last_plan()->num_preempted;
-  history_ = fake_mix(history_, static_cast<uint64_t>(core_->last_plan()->num_tokens));
-  for (std::string wrong : {check_blocks(core_->scheduler()),
-                            check_bounds(core_->scheduler(), *core_->last_plan(), bounds_),
-                            fairness_.after_step(core_->scheduler())}) {
+  const runtime::StepPlan& plan = *core_->last_plan();
+  if (!idle && plan.num_tokens == 0 && plan.expired.empty())
+    return "requests wait and nothing runs";
+  num_preempted_ += plan.num_preempted;
+  history_ = fake_mix(history_, static_cast<uint64_t>(plan.num_tokens));
+  for (std::string wrong :
+       {check_blocks(core_->scheduler()), check_bounds(core_->scheduler(), plan, bounds_),
+        fairness_.after_step(core_->scheduler())}) {
     if (!wrong.empty()) return wrong;
   }
   for (const auto& client : clients_) {
@@ -156,12 +160,6 @@ void Simulation::let_clients_act() {
       core_->cancel(id, client->cancel_index);
     }
   }
-}
-
-bool Simulation::all_ended() const {
-  if (!core_->idle()) return false;
-  return std::all_of(clients_.begin(), clients_.end(),
-                     [](const auto& client) { return client->ended() || client->never_reads; });
 }
 
 std::string Simulation::check_end() {

@@ -37,7 +37,6 @@ class Simulation {
   void draw_sampling(runtime::SamplingParams* sampling, int32_t room);
   void draw_faults(SimClient* client);
   void let_clients_act();
-  bool all_ended() const;
   std::string check_end();
 
   const SimConfig config_;
