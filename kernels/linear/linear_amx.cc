@@ -4,8 +4,8 @@
 #include <immintrin.h>
 
 #include <algorithm>
-#include <cstring>
 
+#include "kernels/cpu/amx_tiles.h"
 #include "kernels/cpu/scratch.h"
 #include "kernels/cpu/transpose.h"
 #include "kernels/linear/store_block.h"
@@ -19,29 +19,6 @@ constexpr int64_t kTile = kTileRows * kBlockK;  // elements of a tile of x or of
 constexpr int kTileStride = 64;                 // bytes
 // Packed x of one turn: it stays in the second-level cache beside the weight's panels.
 constexpr int64_t kTurnBytes = int64_t{512} << 10;
-
-struct alignas(64) TileConfig {
-  uint8_t palette = 1, start_row = 0;
-  uint8_t reserved[14] = {};
-  uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
-  uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
-};
-constexpr TileConfig kConfig;
-
-/// The tile registers, for this scope. Released after it: a core with live tiles can't rest deeply
-/// and every switch of threads would save 8 KiB.
-class Tiles {
- public:
-  Tiles() {
-    // GCC 12 declares only part of the configuration as read; without this its stores may be
-    // dropped.
-    __asm__ volatile("" ::"r"(&kConfig) : "memory");
-    _tile_loadconfig(&kConfig);
-  }
-  ~Tiles() { _tile_release(); }
-  Tiles(const Tiles&) = delete;
-  Tiles& operator=(const Tiles&) = delete;
-};
 
 /// 16 rows by 32 k from row-major x; rows and k past the end are zeros.
 void pack_tile(const LinearArgs& args, int64_t row, int64_t count, int64_t k0, BFloat16* out) {

@@ -1,0 +1,165 @@
+// mole-kernel-bench: times every operation's cases beside this machine's own ceilings.
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <vector>
+
+#include "kernels/cases/case.h"
+#include "kernels/cases/ceilings.h"
+#include "kernels/cpu/isa.h"
+
+namespace mole::kernels {
+namespace {
+
+constexpr char kUsage[] =
+    "usage: mole-kernel-bench [--op NAME] [--threads N] [--short] [--json]\n"
+    "  --op NAME     only operations whose name begins with NAME\n"
+    "  --threads N   workers; 0, the default, is one per core\n"
+    "  --short       check results on a few cases and time little: for CI\n"
+    "  --json        one JSON object a line\n"
+    "MOLE_ISA=avx2|avx512|amx lowers the instruction set.\n";
+
+struct Options {
+  std::string op;
+  int32_t threads = 0;
+  bool brief = false, json = false;
+};
+
+struct Timing {
+  double best = 0, median = 0, p90 = 0;  // seconds
+};
+
+/// At least 30 runs, or 3 in the brief form, and no more than about half a second.
+Timing time_case(KernelCase& kernel_case, ThreadTeam& team, bool brief) {
+  const std::size_t at_least = brief ? 3 : 30, at_most = brief ? 3 : 2000;
+  const double limit = 0.5;
+  kernel_case.run(team);
+  std::vector<double> seconds;
+  double total = 0;
+  while (seconds.size() < at_least || (total < limit && seconds.size() < at_most)) {
+    const double start = seconds_now();
+    kernel_case.run(team);
+    seconds.push_back(seconds_now() - start);
+    total += seconds.back();
+    if (total > 8 * limit && seconds.size() >= 5) break;
+  }
+  std::sort(seconds.begin(), seconds.end());
+  const std::size_t last = seconds.size() - 1;
+  return {seconds[0], seconds[last / 2], seconds[last * 9 / 10]};
+}
+
+/// Least time that the ceilings allow: all bytes once, all operations. What fits the second-level
+/// caches is held against their speed.
+double roof_seconds(const KernelCase& kernel_case, const Ceilings& ceilings, int32_t threads) {
+  const bool cached = kernel_case.bytes() <= threads * double(int64_t{1} << 20);
+  const double bandwidth = cached ? ceilings.cache_bytes_per_s : ceilings.memory_bytes_per_s;
+  const double peak =
+      kernel_case.dtype() == DType::kBFloat16 ? ceilings.bf16_flops : ceilings.f32_flops;
+  return std::max(kernel_case.bytes() / bandwidth, kernel_case.flops() / peak);
+}
+
+void print(const std::string& op, const KernelCase& kernel_case, const Timing& timing, double roof,
+           bool json) {
+  // Rates of the best run, as the ceilings are the best of many: on a shared host the median says
+  // more about the neighbours.
+  const double gbytes = kernel_case.bytes() / timing.best * 1e-9;
+  const double gflops = kernel_case.flops() / timing.best * 1e-9;
+  const char* form =
+      json ? "{\"op\":\"%s\",\"case\":\"%s\",\"us_best\":%.2f,\"us_median\":%.2f,\"us_p90\":%.2f,"
+             "\"gbytes_per_s\":%.2f,\"gflops\":%.2f,\"of_roof\":%.3f}\n"
+           : "%-20s %-70s %10.1f us (median %.1f, p90 %.1f) %8.1f GB/s %8.1f GFLOP/s  %.2f of "
+             "roof\n";
+  std::printf(form, op.c_str(), kernel_case.name().c_str(), timing.best * 1e6, timing.median * 1e6,
+              timing.p90 * 1e6, gbytes, gflops, roof / timing.best);
+  std::fflush(stdout);
+}
+
+/// Whether a few awkward cases hold; prints the first that doesn't.
+bool check(const OpCases& op) {
+  constexpr uint64_t kSeeds = 5;
+  for (uint64_t seed = 1; seed <= kSeeds; ++seed) {
+    CaseRandom random(seed);
+    const CasePtr kernel_case = op.awkward(random);
+    const std::string fault = check_case(*kernel_case);
+    if (fault.empty()) continue;
+    std::fprintf(stderr, "%s %s (seed %llu): %s\n", op.op.c_str(), kernel_case->name().c_str(),
+                 static_cast<unsigned long long>(seed), fault.c_str());
+    return false;
+  }
+  return true;
+}
+
+void print_ceilings(const Ceilings& c, int32_t threads, bool json) {
+  const char* form =
+      json ? "{\"isa\":\"%s\",\"threads\":%d,\"memory_gbytes_per_s\":%.2f,"
+             "\"cache_gbytes_per_s\":%.2f,\"f32_gflops\":%.1f,\"bf16_gflops\":%.1f}\n"
+           : "%s, %d threads: memory %.1f GB/s, second-level caches %.1f GB/s, float32 %.0f "
+             "GFLOP/s, bfloat16 %.0f GFLOP/s\n";
+  std::printf(form, isa_name(isa()), threads, c.memory_bytes_per_s * 1e-9,
+              c.cache_bytes_per_s * 1e-9, c.f32_flops * 1e-9, c.bf16_flops * 1e-9);
+}
+
+int bench(const Options& options) {
+  ThreadTeam team(options.threads);
+  const Ceilings ceilings = measure_ceilings(team, options.brief);
+  print_ceilings(ceilings, team.num_threads(), options.json);
+  bool sound = true, any = false;
+  for (const OpCases& op : all_cases()) {
+    if (op.op.compare(0, options.op.size(), options.op) != 0) continue;
+    any = true;
+    if (options.brief) sound = check(op) && sound;
+    for (const auto& make : op.bench) {
+      CaseRandom random(1);
+      const CasePtr kernel_case = make(random);
+      const Timing timing = time_case(*kernel_case, team, options.brief);
+      print(op.op, *kernel_case, timing, roof_seconds(*kernel_case, ceilings, team.num_threads()),
+            options.json);
+      if (options.brief) break;
+    }
+  }
+  if (!any) {
+    std::fprintf(stderr, "--op: no operation begins with '%s'\n", options.op.c_str());
+    return 2;
+  }
+  return sound ? 0 : 1;
+}
+
+/// Fills `options`; false (after saying why) on a wrong command line.
+bool parse(int argc, char** argv, Options& options) {
+  for (int i = 1; i < argc; ++i) {
+    const bool has_value = i + 1 < argc;
+    if (std::strcmp(argv[i], "--short") == 0) {
+      options.brief = true;
+    } else if (std::strcmp(argv[i], "--json") == 0) {
+      options.json = true;
+    } else if (std::strcmp(argv[i], "--op") == 0 && has_value) {
+      options.op = argv[++i];
+    } else if (std::strcmp(argv[i], "--threads") == 0 && has_value) {
+      char* end = nullptr;
+      const long threads = std::strtol(argv[++i], &end, 10);
+      if (*end != '\0' || threads < 0 || threads > 1024) {
+        std::fprintf(stderr, "--threads: '%s' is not a number from 0 to 1024\n", argv[i]);
+        return false;
+      }
+      options.threads = static_cast<int32_t>(threads);
+    } else {
+      std::fprintf(stderr, "unknown or incomplete option '%s'\n%s", argv[i], kUsage);
+      return false;
+    }
+  }
+  return true;
+}
+
+}  // namespace
+}  // namespace mole::kernels
+
+int main(int argc, char** argv) {
+  if (argc == 2 && std::strcmp(argv[1], "--help") == 0) {
+    std::fputs(mole::kernels::kUsage, stdout);
+    return 0;
+  }
+  mole::kernels::Options options;
+  if (!mole::kernels::parse(argc, argv, options)) return 2;
+  return mole::kernels::bench(options);
+}

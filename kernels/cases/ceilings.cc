@@ -1,0 +1,98 @@
+#include "kernels/cases/ceilings.h"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <cstdlib>
+#include <functional>
+#include <memory>
+
+#include "base/check.h"
+#include "kernels/cpu/isa.h"
+
+namespace mole::kernels {
+namespace {
+
+// Many short tries, of which the best counts: a try of a millisecond or two fits between the
+// moments in which others use a shared core.
+constexpr int kTries = 60;
+
+struct Free {
+  void operator()(float* data) const { std::free(data); }
+};
+
+/// Zeroed floats in huge pages, each page touched.
+std::unique_ptr<float[], Free> huge_floats(int64_t count) {
+  const auto bytes = static_cast<std::size_t>(count) * sizeof(float);
+  auto* data = static_cast<float*>(std::aligned_alloc(std::size_t{2} << 20, bytes));
+  MOLE_CHECK(data != nullptr);
+  (void)madvise(data, bytes, MADV_HUGEPAGE);
+  std::fill(data, data + count, 1.0f);
+  return std::unique_ptr<float[], Free>(data);
+}
+
+/// Best rate of `amount` per second of fn, all threads at once: fn(thread, try).
+double best_rate(ThreadTeam& team, double amount, const std::function<void(int64_t, int64_t)>& fn) {
+  double best = 0;
+  for (int64_t turn = 0; turn < kTries; ++turn) {
+    const double start = seconds_now();
+    auto part = [&](int64_t begin, int64_t end) {
+      for (int64_t thread = begin; thread < end; ++thread) fn(thread, turn);
+    };
+    team.parallel_for(team.num_threads(), 1, part);
+    best = std::max(best, amount / (seconds_now() - start));
+  }
+  return best;
+}
+
+// What probes return goes here, so that the compiler can't drop them.
+std::atomic<float> sink{0};
+
+}  // namespace
+
+double seconds_now() {
+  using Seconds = std::chrono::duration<double>;
+  return Seconds(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+Ceilings measure_ceilings(ThreadTeam& team, bool brief) {
+  const bool narrow = isa() == Isa::kAvx2;
+  const auto probe_read = narrow ? avx2::probe_read : avx512::probe_read;
+  const auto probe_fma = narrow ? avx2::probe_fma : avx512::probe_fma;
+  const int64_t threads = team.num_threads();
+  Ceilings out;
+
+  // Beyond any last-level cache of today, except in the brief form; a try reads a part of it.
+  constexpr int64_t kPartFloats = int64_t{1} << 22;
+  const int64_t total_bytes = (brief ? int64_t{64} : int64_t{1024}) << 20;
+  const int64_t parts = std::max<int64_t>(1, total_bytes / 4 / kPartFloats / threads);
+  const auto memory = huge_floats(parts * kPartFloats * threads);
+  out.memory_bytes_per_s = best_rate(
+      team, static_cast<double>(kPartFloats * threads * 4), [&](int64_t thread, int64_t turn) {
+        const int64_t part = turn % parts * threads + thread;
+        sink = probe_read(memory.get() + part * kPartFloats, kPartFloats);
+      });
+  constexpr int64_t kCacheFloats = int64_t{1} << 17;
+  constexpr int64_t kCacheRounds = 100;
+  out.cache_bytes_per_s =
+      best_rate(team, static_cast<double>(kCacheRounds * kCacheFloats * threads * 4),
+                [&](int64_t thread, int64_t) {
+                  for (int64_t round = 0; round < kCacheRounds; ++round) {
+                    sink = probe_read(memory.get() + thread * kPartFloats, kCacheFloats);
+                  }
+                });
+  constexpr int64_t kRounds = 100000;
+  out.f32_flops = best_rate(team, kFlopsPerFmaRound * static_cast<double>(kRounds * threads),
+                            [&](int64_t, int64_t) { sink = probe_fma(kRounds); });
+  out.bf16_flops = out.f32_flops;
+  if (isa() == Isa::kAmx) {
+    constexpr int64_t kAmxRounds = 20000;
+    out.bf16_flops = best_rate(team, kFlopsPerAmxRound * static_cast<double>(kAmxRounds * threads),
+                               [&](int64_t, int64_t) { probe_amx(kAmxRounds); });
+  }
+  return out;
+}
+
+}  // namespace mole::kernels

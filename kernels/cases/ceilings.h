@@ -1,0 +1,35 @@
+// What this machine can do at most, measured in the same run as the kernels: the hosts are shared,
+// and yesterday's number is another machine's.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/cpu/thread_team.h"
+
+namespace mole::kernels {
+
+struct Ceilings {
+  double memory_bytes_per_s = 0;  // prefetched read of memory in huge pages
+  double cache_bytes_per_s = 0;   // read of 512 KiB a thread, again and again
+  double f32_flops = 0;           // fused multiply-adds in registers
+  double bf16_flops = 0;          // AMX in registers; without AMX as f32
+};
+/// Best of several tries, of about 0.3 s in all; `brief` reads less memory.
+Ceilings measure_ceilings(ThreadTeam& team, bool brief);
+
+/// Monotonic seconds.
+double seconds_now();
+
+namespace avx2 {
+float probe_read(const float* data, int64_t count);
+float probe_fma(int64_t rounds);
+}  // namespace avx2
+namespace avx512 {
+float probe_read(const float* data, int64_t count);
+float probe_fma(int64_t rounds);
+}  // namespace avx512
+void probe_amx(int64_t rounds);
+inline constexpr double kFlopsPerFmaRound = 2.0 * 16 * 12;
+inline constexpr double kFlopsPerAmxRound = 2.0 * 16 * 16 * 32 * 4;
+
+}  // namespace mole::kernels
