@@ -47,75 +47,18 @@ struct BackwardCase {
 };
 
 using Values = std::vector<double>;
-double product(const double* a, const double* b, int64_t count) {
-  double sum = 0;
-  for (int64_t i = 0; i < count; ++i) sum += std::abs(a[i] * b[i]);
-  return sum;
-}
-
-struct Bounds {
-  Values dq, dk, dk_shared, dv;
-};
-
-/// Error model of the gradient (docs/numerics.md, "attention backward"): the forward's, carried
-/// through the absolute values of every term.
-Bounds error_bounds(const AttentionArgs& s, const Values& q, const Values& k,
-                    const Values& k_shared, const Values& v, const Values& dout, const Values& out,
-                    const Values& logsumexp, double out_roundoff) {
-  const int64_t heads = s.num_heads, kv_heads = s.num_kv_heads, key = s.key_dim;
-  const int64_t shared = s.shared_dim, value = s.value_dim, width = key + shared;
-  Bounds b{Values(q.size()), Values(k.size()), Values(k_shared.size()), Values(v.size())};
-  const double rows = static_cast<double>(s.num_queries * heads / kv_heads + kv_heads);
-  const double chain = (rows + static_cast<double>(s.num_queries) + 4) * kRoundoff;
-  for (int64_t row = 0; row < s.num_queries * heads; ++row) {
-    const int64_t t = row / heads, kv = row % heads / (heads / kv_heads);
-    const double* q_row = &q[static_cast<size_t>(row * width)];
-    const double* d_row = &dout[static_cast<size_t>(row * value)];
-    const auto error = attention_row_error(s, q_row, k, k_shared, t, kv);
-    const double lse = logsumexp[static_cast<size_t>(row)];
-    const double weight = 2 * error.weight + error.chain + 2 * kRoundoff * std::abs(lse);
-    const double delta = product(d_row, &out[static_cast<size_t>(row * value)], value);
-    for (int64_t j = 0; j <= t; ++j) {
-      double score = 0;
-      for (int64_t d = 0; d < key; ++d) score += q_row[d] * k[(j * kv_heads + kv) * key + d];
-      for (int64_t d = 0; d < shared; ++d) score += q_row[key + d] * k_shared[j * shared + d];
-      const double p = std::exp(score * s.scale - lse);
-      const double dp = product(d_row, &v[static_cast<size_t>((j * kv_heads + kv) * value)], value);
-      const double ds = p * s.scale * (dp + delta);  // at most
-      // delta is taken from the rounded output, whose own error is the forward's.
-      const double ds_error = ds * (weight + (static_cast<double>(value) + 4) * kRoundoff) +
-                              p * s.scale * (delta * out_roundoff + dp * weight) +
-                              ds * (weight + chain);
-      for (int64_t d = 0; d < width; ++d) {
-        const bool own = d < key;
-        const auto at =
-            static_cast<size_t>(own ? (j * kv_heads + kv) * key + d : j * shared + d - key);
-        b.dq[static_cast<size_t>(row * width + d)] +=
-            ds_error * std::abs(own ? k[at] : k_shared[at]);
-        (own ? b.dk : b.dk_shared)[at] += ds_error * std::abs(q_row[d]);
-      }
-      for (int64_t d = 0; d < value; ++d) {
-        b.dv[static_cast<size_t>((j * kv_heads + kv) * value + d)] +=
-            p * std::abs(d_row[d]) * (weight + chain);
-      }
-    }
-  }
-  return b;
-}
-
 template <typename T>
 void check_against_reference(BackwardCase<T>& b) {
-  AttentionCase<T>& c = b.c;
-  const AttentionArgs args = c.args();
-  const Values q = c.plain_q(), k = c.plain_k(), k_shared = c.plain_shared(), v = c.plain_v();
-  const Values dout = c.dout.plain();
+  const PlainAttention p = b.c.plain();
+  const Values dout = b.c.dout.plain();
   Values out(dout.size()), logsumexp(static_cast<size_t>(b.c.logsumexp.size()));
-  Values dq(q.size()), dk(k.size()), dk_shared(k_shared.size()), dv(v.size());
-  attention_ref(args, q.data(), k.data(), k_shared.data(), v.data(), out.data(), logsumexp.data());
-  attention_backward_ref(args, q.data(), k.data(), k_shared.data(), v.data(), dout.data(),
-                         dq.data(), dk.data(), dk_shared.data(), dv.data());
-  const Bounds bounds =
-      error_bounds(args, q, k, k_shared, v, dout, out, logsumexp, roundoff_of<T>());
+  Values dq(p.q.size()), dk(p.k.size()), dk_shared(p.k_shared.size()), dv(p.v.size());
+  attention_ref(p.shape, p.q.data(), p.k.data(), p.k_shared.data(), p.v.data(), out.data(),
+                logsumexp.data());
+  attention_backward_ref(p.shape, p.q.data(), p.k.data(), p.k_shared.data(), p.v.data(),
+                         dout.data(), dq.data(), dk.data(), dk_shared.data(), dv.data());
+  const AttentionGradientBounds bounds =
+      attention_gradient_bounds(p, dout, out, logsumexp, roundoff_of<T>());
   expect_within(b.plain_dq(), dq, bounds.dq, "dq");
   expect_within(b.dk.doubles(), dk, bounds.dk, "dk");
   expect_within(b.dk_shared.doubles(), dk_shared, bounds.dk_shared, "dk_shared");

@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "kernels/attention/attention.h"
+#include "kernels/attention/attention_error.h"
 #include "tests/kernels/op_support.h"
 
 namespace mole::kernels::testing {
@@ -160,6 +160,7 @@ struct AttentionCase {
     }
     return out_q;
   }
+  PlainAttention plain() { return {args(), plain_q(), plain_k(), plain_shared(), plain_v()}; }
   std::vector<double> plain_k() { return k.plain(shape.key); }
   std::vector<double> plain_shared() { return k_shared.plain(shape.shared); }
   std::vector<double> plain_v() { return (shape.latent ? k : v).plain(shape.value); }
@@ -175,40 +176,5 @@ struct AttentionCase {
   Strided<T> out, dout;
   Guarded<float> logsumexp;
 };
-
-/// Error model of the forward (docs/numerics.md, "attention"), per output row.
-struct AttentionRowError {
-  double score;   // absolute error of a score
-  double weight;  // relative error of a probability
-  double chain;   // relative error of the sums over keys
-};
-inline AttentionRowError attention_row_error(const AttentionArgs& shape, const double* q,
-                                             const std::vector<double>& k,
-                                             const std::vector<double>& k_shared, int64_t t,
-                                             int64_t kv) {
-  const int64_t last = shape.first_position + t;
-  double largest = 0;
-  for (int64_t j = 0; j <= last; ++j) {
-    double sum = 0;
-    for (int32_t d = 0; d < shape.key_dim; ++d) {
-      const int64_t at = (j * shape.num_kv_heads + kv) * shape.key_dim + d;
-      sum += std::abs(q[d] * k[static_cast<size_t>(at)]);
-    }
-    for (int32_t d = 0; d < shape.shared_dim; ++d) {
-      const auto at = static_cast<size_t>(j * shape.shared_dim + d);
-      sum += std::abs(q[shape.key_dim + d] * k_shared[at]);
-    }
-    largest = std::max(largest, sum * shape.scale);
-  }
-  const double blocks = static_cast<double>(last / kAttentionBlock + 1);
-  AttentionRowError error;
-  error.score = (shape.key_dim + shape.shared_dim + 2) * kRoundoff * largest;
-  // exp's 4 roundoffs and its argument's rounding (scores lie within 2 * largest of each other),
-  // for the key and, through the divisor, for the sum.
-  error.weight = 2 * (error.score + (2 * largest + 4) * kRoundoff);
-  // A chain over a block's keys, and for each merge two exponentials and three roundings.
-  error.chain = (kAttentionBlock + blocks * (2 * (2 * largest + 4) + 3) + 8) * kRoundoff;
-  return error;
-}
 
 }  // namespace mole::kernels::testing

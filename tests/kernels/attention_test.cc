@@ -7,34 +7,16 @@
 namespace mole::kernels::testing {
 namespace {
 
-/// Expected values and their bounds for `out` and `logsumexp`.
 template <typename T>
 void check_against_reference(AttentionCase<T>& c) {
-  const AttentionArgs args = c.args();
-  const auto q = c.plain_q(), k = c.plain_k(), k_shared = c.plain_shared(), v = c.plain_v();
+  const PlainAttention p = c.plain();
   const int64_t rows = c.shape.queries * c.shape.heads, value = c.shape.value;
-  std::vector<double> out(static_cast<size_t>(rows * value)), magnitude(out.size()), bound;
-  std::vector<double> logsumexp(static_cast<size_t>(rows)), sum_bound;
-  std::vector<double> abs_v = v;
-  for (double& x : abs_v) x = std::abs(x);
-  attention_ref(args, q.data(), k.data(), k_shared.data(), abs_v.data(), magnitude.data(),
+  std::vector<double> out(static_cast<size_t>(rows * value)), logsumexp(static_cast<size_t>(rows));
+  attention_ref(p.shape, p.q.data(), p.k.data(), p.k_shared.data(), p.v.data(), out.data(),
                 logsumexp.data());
-  attention_ref(args, q.data(), k.data(), k_shared.data(), v.data(), out.data(), logsumexp.data());
-  const int64_t width = c.shape.key + c.shape.shared;
-  for (int64_t row = 0; row < rows; ++row) {
-    const int64_t t = row / c.shape.heads;
-    const int64_t kv = row % c.shape.heads / (c.shape.heads / c.shape.kv_heads);
-    const auto error = attention_row_error(args, q.data() + row * width, k, k_shared, t, kv);
-    for (int64_t d = 0; d < value; ++d) {
-      const auto at = static_cast<size_t>(row * value + d);
-      bound.push_back((error.weight + 2 * error.chain) * magnitude[at] +
-                      roundoff_of<T>() * std::abs(out[at]));
-    }
-    const double at_row = logsumexp[static_cast<size_t>(row)];
-    sum_bound.push_back(error.weight + error.chain + kRoundoff * std::abs(at_row));
-  }
-  expect_within(c.out.plain(), out, bound, "out");
-  expect_within(c.logsumexp.doubles(), logsumexp, sum_bound, "logsumexp");
+  const AttentionBounds bounds = attention_bounds(p, roundoff_of<T>());
+  expect_within(c.out.plain(), out, bounds.out, "out");
+  expect_within(c.logsumexp.doubles(), logsumexp, bounds.logsumexp, "logsumexp");
   EXPECT_TRUE(c.out.data.guards_intact() && c.logsumexp.guards_intact());
   int64_t written = 0;
   for (double x : c.out.data.doubles()) written += std::isnan(x) ? 0 : 1;
