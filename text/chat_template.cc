@@ -64,6 +64,18 @@ StatusOr<Json> read_config(const std::filesystem::path& path) {
   return config;
 }
 
+Status no_template() {
+  return absl::InvalidArgumentError(
+      "this model has no chat template (chat_template.jinja, or \"chat_template\" in "
+      "tokenizer_config.json): use plain completions");
+}
+
+mole_text_template_input raw_input(const TemplateInput& input) {
+  return {rust_bytes(input.messages), input.messages.size(),    rust_bytes(input.tools),
+          input.tools.size(),         rust_bytes(input.kwargs), input.kwargs.size(),
+          input.add_generation_prompt};
+}
+
 }  // namespace
 
 struct ChatTemplate::Impl {
@@ -124,19 +136,22 @@ StatusOr<std::string> ChatTemplate::render(const Json& messages, const Json& too
 
 StatusOr<std::string> ChatTemplate::render_json(const TemplateInput& input,
                                                 const TemplateLimits& limits) const {
-  if (!impl_->rust) {
-    return absl::InvalidArgumentError(
-        "this model has no chat template (chat_template.jinja, or \"chat_template\" in "
-        "tokenizer_config.json): use plain completions");
-  }
-  const mole_text_template_input raw{rust_bytes(input.messages), input.messages.size(),
-                                     rust_bytes(input.tools),    input.tools.size(),
-                                     rust_bytes(input.kwargs),   input.kwargs.size(),
-                                     input.add_generation_prompt};
+  if (!impl_->rust) return no_template();
+  const mole_text_template_input raw = raw_input(input);
   mole_text_bytes text{};
   MOLE_RETURN_IF_ERROR(take_status(mole_text_template_render(impl_->rust.get(), &raw, limits.fuel,
                                                              limits.output_bytes_max, &text)));
   return take_bytes(text);
+}
+
+StatusOr<ChatPrompt> ChatTemplate::encode(const Tokenizer& tokenizer, const TemplateInput& input,
+                                          const TemplateLimits& limits) const {
+  if (!impl_->rust) return no_template();
+  const mole_text_template_input raw = raw_input(input);
+  mole_text_prompt prompt{};
+  MOLE_RETURN_IF_ERROR(take_status(mole_text_template_encode(
+      impl_->rust.get(), tokenizer.rust(), &raw, limits.fuel, limits.output_bytes_max, &prompt)));
+  return ChatPrompt{take_bytes(prompt.text), take_ids(prompt.ids)};
 }
 
 }  // namespace mole::text

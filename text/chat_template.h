@@ -9,8 +9,10 @@
 #include <string_view>
 #include <vector>
 
+#include "base/ids.h"
 #include "base/json.h"
 #include "base/status.h"
+#include "text/tokenizer.h"
 
 namespace mole::text {
 
@@ -26,6 +28,11 @@ struct TemplateInput {
   std::string_view tools = "null";   // a JSON array or null
   std::string_view kwargs = "null";  // a JSON object or null: extra variables
   bool add_generation_prompt = false;
+};
+
+struct ChatPrompt {
+  std::string text;          // as the template rendered it
+  std::vector<TokenId> ids;  // without what the post-processor adds: a template writes its own BOS
 };
 
 class ChatTemplate {
@@ -47,6 +54,14 @@ class ChatTemplate {
   /// The same from JSON text. Errors: also kInvalidArgument for what is not JSON.
   StatusOr<std::string> render_json(const TemplateInput& input,
                                     const TemplateLimits& limits = {}) const;
+
+  /// The prompt's token ids, with what the client wrote kept apart from what the template wrote:
+  /// "<|im_end|>" of the template is the control token, the same characters inside a message, a
+  /// tool or a kwarg are plain text (see EncodeOptions::parse_special_tokens). So nobody can end
+  /// their own turn and open another's. Encoding the text of render_json() can't tell the two
+  /// apart.
+  StatusOr<ChatPrompt> encode(const Tokenizer& tokenizer, const TemplateInput& input,
+                              const TemplateLimits& limits = {}) const;
 
  private:
   struct Impl;

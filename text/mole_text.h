@@ -116,6 +116,18 @@ mole_text_status mole_text_template_render(const mole_text_template* chat_templa
                                            const mole_text_template_input* input, uint64_t fuel,
                                            uint64_t output_max, mole_text_bytes* out);
 
+typedef struct {
+  mole_text_bytes text;
+  mole_text_ids ids;
+} mole_text_prompt;
+
+/* Renders and encodes: control tokens that the template writes become control tokens, those in the
+ * input are plain text. The post-processor adds nothing. The caller frees both members of `out`. */
+mole_text_status mole_text_template_encode(const mole_text_template* chat_template,
+                                           const mole_text_tokenizer* tokenizer,
+                                           const mole_text_template_input* input, uint64_t fuel,
+                                           uint64_t output_max, mole_text_prompt* out);
+
 /* ---- Training -------------------------------------------------------------------------------- */
 
 typedef struct mole_text_trainer mole_text_trainer;

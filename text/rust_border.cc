@@ -8,6 +8,12 @@ std::string take_bytes(mole_text_bytes bytes) {
   return text;
 }
 
+std::vector<TokenId> take_ids(mole_text_ids ids) {
+  std::vector<TokenId> result(ids.data, ids.data + ids.size);
+  mole_text_ids_free(ids);
+  return result;
+}
+
 Status take_status(mole_text_status status) {
   if (status.code == MOLE_TEXT_OK) return absl::OkStatus();
   const std::string message = take_bytes(status.message);

@@ -3,7 +3,9 @@
 
 #include <string>
 #include <string_view>
+#include <vector>
 
+#include "base/ids.h"
 #include "base/status.h"
 #include "text/mole_text.h"
 
@@ -15,6 +17,9 @@ inline const uint8_t* rust_bytes(std::string_view text) {
 
 /// Copies and frees.
 std::string take_bytes(mole_text_bytes bytes);
+
+/// Copies and frees.
+std::vector<TokenId> take_ids(mole_text_ids ids);
 
 /// Frees the message.
 Status take_status(mole_text_status status);

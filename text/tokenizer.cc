@@ -72,9 +72,7 @@ StatusOr<std::vector<TokenId>> Tokenizer::encode(std::string_view text,
   MOLE_RETURN_IF_ERROR(take_status(
       mole_text_tokenizer_encode(impl_->rust.get(), rust_bytes(text), text.size(),
                                  options.add_special_tokens, options.parse_special_tokens, &ids)));
-  std::vector<TokenId> result(ids.data, ids.data + ids.size);
-  mole_text_ids_free(ids);
-  return result;
+  return take_ids(ids);
 }
 
 StatusOr<std::string> Tokenizer::decode(const std::vector<TokenId>& ids,
@@ -113,5 +111,7 @@ const std::string& Tokenizer::token_spelling(TokenId id) const {
 int32_t Tokenizer::vocab_size() const { return static_cast<int32_t>(impl_->table.tokens.size()); }
 
 const TokenTable& Tokenizer::table() const { return impl_->table; }
+
+const mole_text_tokenizer* Tokenizer::rust() const { return impl_->rust.get(); }
 
 }  // namespace mole::text

@@ -13,6 +13,8 @@
 #include "base/ids.h"
 #include "base/status.h"
 
+struct mole_text_tokenizer;  // of text/mole_text.h
+
 namespace mole::text {
 
 struct TokenTable;
@@ -48,6 +50,8 @@ class Tokenizer {
   int32_t vocab_size() const;  // largest id + 1, added tokens included
   /// For the detokenizer (text/token_table.h).
   const TokenTable& table() const;
+  /// For the chat template.
+  const mole_text_tokenizer* rust() const;
 
  private:
   struct Impl;

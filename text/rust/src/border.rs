@@ -83,6 +83,12 @@ pub struct ShapeView {
 }
 
 #[repr(C)]
+pub struct Prompt {
+    pub text: Bytes,
+    pub ids: Ids,
+}
+
+#[repr(C)]
 pub struct TemplateInput {
     pub messages: *const u8,
     pub messages_size: usize,

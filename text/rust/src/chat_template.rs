@@ -11,15 +11,18 @@ use minijinja::{Environment, Error, ErrorKind};
 use serde_json::{Map, Value as Json};
 
 use crate::border::{caught, Failure, Outcome};
+use crate::plain_text::Guard;
 use crate::python_text::{json_of, str_of, JsonStyle};
 
 const NAME: &str = "chat_template";
-/// The longest published template has some 30 KiB.
-const SOURCE_BYTES_MAX: usize = 1 << 20;
+/// Published templates stay below 30 KiB. The parser takes quadratic time for long operator chains:
+/// seconds for a file of this size that is nothing else.
+const SOURCE_BYTES_MAX: usize = 64 << 10;
 /// Long operator chains nest in the syntax tree and lists of lists in values, up to one level per
-/// two source bytes or some instructions. On a stack of this size both stay below its end (measured:
-/// text_bombs in tests/text/chat_template_test.cc); only touched pages cost memory.
-const STACK_BYTES: usize = 1 << 30;
+/// two source bytes or some instructions, and minijinja walks both by recursion without a bound. On a
+/// stack of this size it stays below the end (ChatTemplate.SurvivesDeepTreesAndValues drives it
+/// there); only touched pages cost memory.
+const STACK_BYTES: usize = 256 << 20;
 const INDENT_MAX: usize = 64;
 /// Variables of ours that kwargs may not replace.
 const RESERVED: [&str; 3] = ["messages", "tools", "add_generation_prompt"];
@@ -67,17 +70,31 @@ impl ChatTemplate {
         })
     }
 
-    pub fn render(&self, variables: &Variables, limits: Limits) -> Outcome<String> {
+    /// With a guard, control tokens in the variables come out marked.
+    pub fn render(
+        &self,
+        variables: &Variables,
+        guard: Option<&Guard>,
+        limits: Limits,
+    ) -> Outcome<String> {
+        let mut messages = json_value(variables.messages, "messages")?;
+        let mut tools = json_value(variables.tools, "tools")?;
+        let mut kwargs = object_or_null(variables.kwargs, "chat_template_kwargs")?;
+        if let Some(guard) = guard {
+            guard.mark(&mut messages);
+            guard.mark(&mut tools);
+            guard.mark_object(&mut kwargs);
+        }
         let mut context = self.special_tokens.clone();
-        for (name, value) in object_or_null(variables.kwargs, "chat_template_kwargs")? {
+        for (name, value) in kwargs {
             if RESERVED.contains(&name.as_str()) {
                 let message = format!("chat_template_kwargs may not hold {name:?}");
                 return Err(Failure::invalid(message));
             }
             context.insert(name, value);
         }
-        context.insert("messages".into(), json_value(variables.messages, "messages")?);
-        context.insert("tools".into(), json_value(variables.tools, "tools")?);
+        context.insert("messages".into(), messages);
+        context.insert("tools".into(), tools);
         context.insert("add_generation_prompt".into(), variables.add_generation_prompt.into());
         let mut env = self.env.clone();
         env.set_fuel(Some(limits.fuel));

@@ -13,7 +13,8 @@ mod tokenizer;
 mod train;
 
 use border::{
-    guarded, utf8, view, Bytes, Failure, Ids, ShapeView, Status, TemplateInput, TokenView,
+    guarded, utf8, view, Bytes, Failure, Ids, Outcome, Prompt, ShapeView, Status, TemplateInput,
+    TokenView,
 };
 use chat_template::{ChatTemplate, Limits, Variables};
 use tokenizer::Tokenizer;
@@ -132,15 +133,37 @@ pub unsafe extern "C" fn mole_text_template_render(
     out: *mut Bytes,
 ) -> Status {
     guarded(out, || {
-        let input = &*input;
-        let variables = Variables {
-            messages: utf8(view(input.messages, input.messages_size), "messages")?,
-            tools: utf8(view(input.tools, input.tools_size), "tools")?,
-            kwargs: utf8(view(input.kwargs, input.kwargs_size), "chat_template_kwargs")?,
-            add_generation_prompt: input.add_generation_prompt != 0,
-        };
-        let text = (*chat_template).render(&variables, Limits { fuel, output_max })?;
+        let variables = variables(&*input)?;
+        let text = (*chat_template).render(&variables, None, Limits { fuel, output_max })?;
         Ok(text.into_bytes().into())
+    })
+}
+
+#[no_mangle]
+pub unsafe extern "C" fn mole_text_template_encode(
+    chat_template: *const ChatTemplate,
+    tokenizer: *const Tokenizer,
+    input: *const TemplateInput,
+    fuel: u64,
+    output_max: u64,
+    out: *mut Prompt,
+) -> Status {
+    guarded(out, || {
+        let variables = variables(&*input)?;
+        let guard = Some((*tokenizer).guard());
+        let text = (*chat_template).render(&variables, guard, Limits { fuel, output_max })?;
+        let ids = (*tokenizer).encode_guarded(&text)?;
+        let text = plain_text::without_guards(&text);
+        Ok(Prompt { text: text.into_bytes().into(), ids: ids.into() })
+    })
+}
+
+unsafe fn variables(input: &TemplateInput) -> Outcome<Variables<'_>> {
+    Ok(Variables {
+        messages: utf8(view(input.messages, input.messages_size), "messages")?,
+        tools: utf8(view(input.tools, input.tools_size), "tools")?,
+        kwargs: utf8(view(input.kwargs, input.kwargs_size), "chat_template_kwargs")?,
+        add_generation_prompt: input.add_generation_prompt != 0,
     })
 }
 

@@ -3,12 +3,22 @@
 //! find the control token as an ordinary piece, and it keeps control tokens that files declare as
 //! not special (DeepSeek's "<｜User｜>"). So user text is encoded by a second tokenizer, read from
 //! the same file with every control token renamed to something that nobody can type. Ids stay.
+//!
+//! A conversation mixes both: the template's control tokens count, a client's don't. There the client's
+//! are marked before the template runs (`Guard`), and the marks decide after it.
 
 use std::collections::hash_map::RandomState;
 use std::collections::HashSet;
 use std::hash::{BuildHasher, Hasher};
 
-use serde_json::Value;
+use aho_corasick::{AhoCorasick, MatchKind};
+use serde_json::{Map, Value};
+
+use crate::border::{Failure, Outcome};
+
+/// A noncharacter, which no text has for its own sake: put behind the first character of what looks
+/// like a control token, it keeps the tokenizer from finding one there.
+pub const GUARD: char = '\u{FDD1}';
 
 /// Special tokens, and tokens of the form <|name|> or <｜name｜> whatever the file says of them.
 fn is_control(token: &Value) -> bool {
@@ -100,18 +110,23 @@ impl Renaming {
     }
 }
 
-/// The tokenizer.json of user text; None if the file has no control tokens.
-pub fn without_control_tokens(root: &Value) -> Option<String> {
-    let added = root.get("added_tokens")?.as_array()?;
-    let control: HashSet<String> = added
-        .iter()
+/// The contents of all control tokens of a tokenizer.json.
+pub fn control_tokens(root: &Value) -> HashSet<String> {
+    root.get("added_tokens")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
         .filter(|token| is_control(token))
         .filter_map(|token| token.get("content")?.as_str().map(str::to_string))
-        .collect();
+        .collect()
+}
+
+/// The tokenizer.json of user text; None if the file has no control tokens.
+pub fn without_control_tokens(root: &Value, control: &HashSet<String>) -> Option<String> {
     if control.is_empty() {
         return None;
     }
-    let renaming = Renaming { control, prefix: unguessable_prefix() };
+    let renaming = Renaming { control: control.clone(), prefix: unguessable_prefix() };
     let mut plain = root.clone();
     for token in plain.get_mut("added_tokens")?.as_array_mut()? {
         if let Some(content) = token.get_mut("content") {
@@ -120,4 +135,58 @@ pub fn without_control_tokens(root: &Value) -> Option<String> {
     }
     renaming.apply_to_model(plain.get_mut("model")?);
     Some(plain.to_string())
+}
+
+/// Marks control tokens in a client's text.
+pub struct Guard {
+    finder: Option<AhoCorasick>,
+}
+
+impl Guard {
+    pub fn new(control: &HashSet<String>) -> Outcome<Self> {
+        if control.is_empty() {
+            return Ok(Guard { finder: None });
+        }
+        // Standard matching reports overlapping tokens too: marking one must not free the next.
+        let finder = AhoCorasick::builder().match_kind(MatchKind::Standard).build(control);
+        let finder = finder.map_err(|e| Failure::invalid(format!("\"added_tokens\": {e}")))?;
+        Ok(Guard { finder: Some(finder) })
+    }
+
+    fn mark_text(&self, text: &mut String) {
+        let Some(finder) = &self.finder else { return };
+        let mut starts: Vec<usize> =
+            finder.find_overlapping_iter(text.as_str()).map(|found| found.start()).collect();
+        starts.sort_unstable();
+        starts.dedup();
+        for start in starts.into_iter().rev() {
+            let first = text[start..].chars().next().map_or(0, char::len_utf8);
+            text.insert(start + first, GUARD);
+        }
+    }
+
+    /// Marks every string of a JSON value, names of keys included.
+    pub fn mark(&self, value: &mut Value) {
+        match value {
+            Value::String(text) => self.mark_text(text),
+            Value::Array(items) => items.iter_mut().for_each(|item| self.mark(item)),
+            Value::Object(object) => self.mark_object(object),
+            _ => {}
+        }
+    }
+
+    pub fn mark_object(&self, object: &mut Map<String, Value>) {
+        *object = std::mem::take(object)
+            .into_iter()
+            .map(|(mut name, mut value)| {
+                self.mark_text(&mut name);
+                self.mark(&mut value);
+                (name, value)
+            })
+            .collect();
+    }
+}
+
+pub fn without_guards(text: &str) -> String {
+    text.replace(GUARD, "")
 }

@@ -1,10 +1,11 @@
 //! A tokenizer.json of any kind the `tokenizers` crate knows, with a table of its tokens.
 
 use serde_json::Value;
+use tokenizers::{OffsetReferential, OffsetType};
 
 use crate::border::{caught, Failure, Outcome, ShapeView, TokenView};
 use crate::decoder_shape::DecoderShape;
-use crate::plain_text;
+use crate::plain_text::{self, Guard, GUARD};
 
 /// No published vocabulary is larger than some hundred thousand; a file that claims more is broken,
 /// and the table of its tokens would take all memory.
@@ -26,6 +27,7 @@ pub struct Tokenizer {
     full: tokenizers::Tokenizer,
     /// The same vocabulary without its control tokens, for text of users; None if there are none.
     plain: Option<tokenizers::Tokenizer>,
+    guard: Guard,
     shape: DecoderShape,
     tokens: Vec<TokenEntry>,
 }
@@ -42,7 +44,9 @@ impl Tokenizer {
     }
 
     fn build(json: &str, root: &Value) -> Outcome<Self> {
-        let plain_json = plain_text::without_control_tokens(root);
+        let control = plain_text::control_tokens(root);
+        let guard = Guard::new(&control)?;
+        let plain_json = plain_text::without_control_tokens(root, &control);
         let (full, plain) = std::thread::scope(|scope| {
             let plain = plain_json
                 .as_deref()
@@ -56,7 +60,7 @@ impl Tokenizer {
         let (full, plain) = (full?, plain?);
         let shape = DecoderShape::of(full.get_decoder());
         let tokens = token_table(&full, &shape)?;
-        let tokenizer = Tokenizer { full, plain, shape, tokens };
+        let tokenizer = Tokenizer { full, plain, guard, shape, tokens };
         tokenizer.try_out()?;
         Ok(tokenizer)
     }
@@ -81,6 +85,34 @@ impl Tokenizer {
             .encode_fast(text, add_special)
             .map_err(|e| Failure::invalid(format!("the text can't be encoded: {e}")))?;
         Ok(encoding.get_ids().to_vec())
+    }
+
+    pub fn guard(&self) -> &Guard {
+        &self.guard
+    }
+
+    /// Ids of a rendered conversation, where guards mark the control tokens that are a client's text.
+    /// The crate handles the text between added tokens piece by piece anyway, so encoding the pieces
+    /// apart changes nothing, but for a Metaspace whose prepending is "first": there a piece with a
+    /// guard starts as the text starts.
+    pub fn encode_guarded(&self, text: &str) -> Outcome<Vec<u32>> {
+        if !text.contains(GUARD) {
+            return self.encode(text, false, true);
+        }
+        let mut ids = Vec::new();
+        let pieces = self
+            .full
+            .get_added_vocabulary()
+            .extract_and_normalize(None::<&tokenizers::NormalizerWrapper>, text);
+        for (piece, _, token) in pieces.get_splits(OffsetReferential::Original, OffsetType::Byte) {
+            match token {
+                Some(tokens) => ids.extend(tokens.iter().map(|token| token.id)),
+                None => {
+                    ids.extend(self.encode(&plain_text::without_guards(piece), false, false)?)
+                }
+            }
+        }
+        Ok(ids)
     }
 
     pub fn decode(&self, ids: &[u32], skip_special_tokens: bool) -> Outcome<String> {
