@@ -104,14 +104,16 @@ TEST_P(Agreement, LossIsTheSumOfTheScores) {
   EXPECT_EQ(result->counted_tokens, static_cast<int64_t>(batch.ids.size()) - 4);
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    All, Agreement,
-    ::testing::Values(Case{"deepseek_v3", DType::kFloat32}, Case{"deepseek_v3", DType::kBFloat16},
-                      Case{"deepseek_v2", DType::kBFloat16}, Case{"mixtral", DType::kFloat32},
-                      Case{"mixtral", DType::kBFloat16}),
-    [](const auto& info) {
-      return std::string(info.param.architecture) + "_" + std::string(dtype_name(info.param.dtype));
-    });
+INSTANTIATE_TEST_SUITE_P(All, Agreement,
+                         ::testing::Values(Case{"deepseek_v3", DType::kFloat32},
+                                           Case{"deepseek_v3", DType::kBFloat16},
+                                           Case{"deepseek_v2", DType::kBFloat16},
+                                           Case{"mixtral", DType::kFloat32},
+                                           Case{"mixtral", DType::kBFloat16}),
+                         [](const auto& instance) {
+                           return std::string(instance.param.architecture) + "_" +
+                                  std::string(dtype_name(instance.param.dtype));
+                         });
 
 TEST(MlaForms, AbsorbedIsCloseToExpanded) {
   // Float32: both forms are sums of the same few hundred products in another order. The bound is
