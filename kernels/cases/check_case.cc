@@ -77,7 +77,7 @@ std::string compare(const Expectation& expectation) {
 std::string row_by_row(KernelCase& kernel_case, const Bytes& before, const Bytes& whole) {
   const int64_t rows = kernel_case.independent_rows();
   if (rows == 0) return "";
-  ThreadTeam team(2);
+  ThreadTeam team(1);
   restore(kernel_case, before);
   for (int64_t row = 0; row < rows; ++row) kernel_case.run_row(row, team);
   const std::string difference = first_difference(kernel_case, whole);

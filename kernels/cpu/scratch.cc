@@ -19,8 +19,9 @@ struct Block {
 
 }  // namespace
 
-std::byte* thread_scratch(int64_t bytes) {
-  thread_local Block block;
+std::byte* thread_scratch(int64_t bytes, ScratchSlot slot) {
+  thread_local Block blocks[2];
+  Block& block = blocks[static_cast<int>(slot)];
   if (bytes > block.bytes) {
     block.data.reset();
     const auto size = static_cast<std::size_t>(bytes);

@@ -83,6 +83,11 @@ void linear_part(const LinearArgs& args, const LinearPart& part) {
   return set == Isa::kAvx2 ? avx2::linear_bf16(args, part) : avx512::linear_bf16(args, part);
 }
 
+void linear_whole(const LinearArgs& args) {
+  validate(args);
+  linear_part(args, {0, args.rows, 0, ceil_div(args.weight->n(), kPanel)});
+}
+
 void linear_many(std::span<const LinearArgs> products, ThreadTeam& team) {
   const int32_t threads = team.num_threads();
   int64_t total = 0;

@@ -56,14 +56,19 @@ void pack_tile_transposed(const LinearArgs& args, int64_t row, int64_t count, in
 
 /// Rows [row, row + count) as blocks of 16, each a run of tiles over k.
 void pack_x(const LinearArgs& args, int64_t row, int64_t count, int64_t blocks, BFloat16* out) {
-  for (int64_t i = 0; i < count; i += kTileRows) {
-    const int64_t rows = std::min(kTileRows, count - i);
-    for (int64_t block = 0; block < blocks; ++block, out += kTile) {
-      if (args.x_transposed) {
-        pack_tile_transposed(args, row + i, rows, block * kBlockK, out);
-      } else {
-        pack_tile(args, row + i, rows, block * kBlockK, out);
+  if (args.x_transposed) {
+    // Along the lines of memory: a line holds the same k of many rows.
+    for (int64_t block = 0; block < blocks; ++block) {
+      for (int64_t i = 0; i < count; i += kTileRows) {
+        pack_tile_transposed(args, row + i, std::min(kTileRows, count - i), block * kBlockK,
+                             out + (i / kTileRows * blocks + block) * kTile);
       }
+    }
+    return;
+  }
+  for (int64_t i = 0; i < count; i += kTileRows) {
+    for (int64_t block = 0; block < blocks; ++block, out += kTile) {
+      pack_tile(args, row + i, std::min(kTileRows, count - i), block * kBlockK, out);
     }
   }
 }
@@ -75,10 +80,18 @@ inline void prefetch_tile(const BFloat16* tile) {
   for (int i = 0; i < 16; ++i) _mm_prefetch(line + 64 * i, _MM_HINT_T0);
 }
 
-/// Sums of R blocks of rows (1 or 2) by P panels (1 or 2), from packed x and weight, to `sums`
-/// [R][P][16][16]. Tiles 0-3 sums, 4-5 x, 6-7 weight.
+/// Where tiles of sums go: tile (r, p) to data + r * row_step + p * panel_step, its rows `stride`
+/// bytes apart.
+struct SumTiles {
+  float* data = nullptr;
+  int64_t row_step = 0, panel_step = 0;  // elements
+  int64_t stride = 0;                    // bytes
+};
+
+/// Sums of R blocks of rows (1 or 2) by P panels (1 or 2), from packed x and weight. Tiles 0-3
+/// sums, 4-5 x, 6-7 weight.
 template <int R, int P>
-void tiles_2x2(const BFloat16* x, const BFloat16* w, int64_t blocks, float* sums) {
+void tiles_2x2(const BFloat16* x, const BFloat16* w, int64_t blocks, const SumTiles& sums) {
   _tile_zero(0);
   if constexpr (P > 1) _tile_zero(1);
   if constexpr (R > 1) _tile_zero(2);
@@ -98,11 +111,11 @@ void tiles_2x2(const BFloat16* x, const BFloat16* w, int64_t blocks, float* sums
     }
     if constexpr (R > 1 && P > 1) _tile_dpbf16ps(3, 5, 7);
   }
-  constexpr int kSums = kTileRows * kPanel;
-  _tile_stored(0, sums, kTileStride);
-  if constexpr (P > 1) _tile_stored(1, sums + kSums, kTileStride);
-  if constexpr (R > 1) _tile_stored(2, sums + P * kSums, kTileStride);
-  if constexpr (R > 1 && P > 1) _tile_stored(3, sums + (P + 1) * kSums, kTileStride);
+  float* second = sums.data + sums.row_step;
+  _tile_stored(0, sums.data, sums.stride);
+  if constexpr (P > 1) _tile_stored(1, sums.data + sums.panel_step, sums.stride);
+  if constexpr (R > 1) _tile_stored(2, second, sums.stride);
+  if constexpr (R > 1 && P > 1) _tile_stored(3, second + sums.panel_step, sums.stride);
 }
 
 /// Sums of one block of rows by four panels: few rows, so the weight's way from memory counts, and
@@ -128,13 +141,11 @@ void tiles_1x4(const BFloat16* x, const BFloat16* w, int64_t blocks, float* sums
     _tile_loadd(5, w + 3 * run, kTileStride);
     _tile_dpbf16ps(3, 4, 5);
   }
-  for (int i = 0; i < 4; ++i) {
-    float* to = sums + i * kTileRows * kPanel;
-    if (i == 0) _tile_stored(0, to, kTileStride);
-    if (i == 1) _tile_stored(1, to, kTileStride);
-    if (i == 2) _tile_stored(2, to, kTileStride);
-    if (i == 3) _tile_stored(3, to, kTileStride);
-  }
+  constexpr int kSums = kTileRows * kPanel;
+  _tile_stored(0, sums, kTileStride);
+  _tile_stored(1, sums + kSums, kTileStride);
+  _tile_stored(2, sums + 2 * kSums, kTileStride);
+  _tile_stored(3, sums + 3 * kSums, kTileStride);
 }
 
 class AmxPart {
@@ -147,8 +158,8 @@ class AmxPart {
     const int64_t fit = kTurnBytes / std::max<int64_t>(1, blocks_ * kTileStride);
     turn_ = std::clamp(fit / kRowUnit * kRowUnit, kRowUnit, int64_t{512});
     turn_ = std::min(turn_, ceil_div(part.row_end - part.row_begin, kTileRows) * kTileRows);
-    x_ = reinterpret_cast<BFloat16*>(
-        thread_scratch(turn_ / kTileRows * blocks_ * kTile * int64_t{sizeof(BFloat16)}));
+    x_ = reinterpret_cast<BFloat16*>(thread_scratch(
+        turn_ / kTileRows * blocks_ * kTile * int64_t{sizeof(BFloat16)}, ScratchSlot::kLinear));
   }
 
   void run() {
@@ -169,40 +180,48 @@ class AmxPart {
     int64_t panel = part_.panel_begin;
     for (; panel + 4 <= part_.panel_end; panel += 4) {
       tiles_1x4(x_, weight_at(panel), blocks_, sums_);
-      for (int64_t p = 0; p < 4; ++p) store(row, count, panel + p, sums_ + p * kSums);
+      for (int64_t p = 0; p < 4; ++p) store_rows(args_, row, count, panel + p, sums_ + p * kSums);
     }
     for (; panel < part_.panel_end; ++panel) {
-      tiles_2x2<1, 1>(x_, weight_at(panel), blocks_, sums_);
-      store(row, count, panel, sums_);
+      tiles_2x2<1, 1>(x_, weight_at(panel), blocks_, {sums_, 0, 0, kTileStride});
+      store_rows(args_, row, count, panel, sums_);
     }
   }
 
   void many_rows(int64_t row, int64_t count) {
     for (int64_t panel = part_.panel_begin; panel < part_.panel_end; panel += 2) {
-      const BFloat16* w = weight_at(panel);
-      const bool both = panel + 2 <= part_.panel_end;
       for (int64_t i = 0; i < count; i += 2 * kTileRows) {
         const BFloat16* x = x_ + i * blocks_ * kBlockK;
-        const int64_t rows = std::min(2 * kTileRows, count - i);
-        if (rows > kTileRows) {
-          both ? tiles_2x2<2, 2>(x, w, blocks_, sums_) : tiles_2x2<2, 1>(x, w, blocks_, sums_);
-        } else {
-          both ? tiles_2x2<1, 2>(x, w, blocks_, sums_) : tiles_2x2<1, 1>(x, w, blocks_, sums_);
-        }
-        const int64_t panels = both ? 2 : 1;
-        for (int64_t block = 0; block * kTileRows < rows; ++block) {
-          for (int64_t p = 0; p < panels; ++p) {
-            store(row + i + block * kTileRows, std::min(kTileRows, rows - block * kTileRows),
-                  panel + p, sums_ + (block * panels + p) * kSums);
-          }
-        }
+        square(x, row + i, std::min(2 * kTileRows, count - i), panel);
       }
     }
   }
 
-  void store(int64_t row, int64_t count, int64_t panel, const float* sums) {
-    for (int64_t i = 0; i < count; ++i) {
-      store_panel(args_, row + i, panel, load16(sums + i * kPanel));
+  /// At most 32 rows by 2 panels.
+  void square(const BFloat16* x, int64_t row, int64_t rows, int64_t panel) {
+    const int64_t panels = std::min(int64_t{2}, part_.panel_end - panel);
+    const bool direct = rows == 2 * kTileRows && (panel + 2) * kPanel <= args_.weight->n() &&
+                        args_.y_dtype == DType::kFloat32 && !args_.accumulate &&
+                        args_.y_rows == nullptr;
+    SumTiles sums{sums_, panels * kSums, kSums, kTileStride};
+    if (direct) {
+      sums.data = static_cast<float*>(args_.y) + row * args_.y_stride + panel * kPanel;
+      sums.row_step = kTileRows * args_.y_stride;
+      sums.panel_step = kPanel;
+      sums.stride = args_.y_stride * int64_t{sizeof(float)};
+    }
+    const BFloat16* w = weight_at(panel);
+    if (rows > kTileRows) {
+      panels == 2 ? tiles_2x2<2, 2>(x, w, blocks_, sums) : tiles_2x2<2, 1>(x, w, blocks_, sums);
+    } else {
+      panels == 2 ? tiles_2x2<1, 2>(x, w, blocks_, sums) : tiles_2x2<1, 1>(x, w, blocks_, sums);
+    }
+    if (direct) return;
+    for (int64_t i = 0; i < rows; i += kTileRows) {
+      for (int64_t p = 0; p < panels; ++p) {
+        store_rows(args_, row + i, std::min(kTileRows, rows - i), panel + p,
+                   sums_ + (i / kTileRows * panels + p) * kSums);
+      }
     }
   }
 

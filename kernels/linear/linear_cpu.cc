@@ -186,8 +186,8 @@ void run_staged(const LinearArgs& args, const LinearPart& part) {
   const Walker<Kernel> walker(args);
   const int64_t padded = ceil_div(args.weight->k(), kBlockK) * kBlockK;
   const int64_t turn = std::min(kStagedRows, part.row_end - part.row_begin);
-  auto* staged =
-      reinterpret_cast<float*>(thread_scratch(turn * padded * static_cast<int64_t>(sizeof(float))));
+  auto* staged = reinterpret_cast<float*>(
+      thread_scratch(turn * padded * static_cast<int64_t>(sizeof(float)), ScratchSlot::kLinear));
   const float* rows[kStagedRows];
   for (int64_t i = 0; i < turn; ++i) rows[i] = staged + i * padded;
   for (int64_t row = part.row_begin; row < part.row_end; row += turn) {

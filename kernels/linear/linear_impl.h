@@ -30,8 +30,10 @@ struct LinearPart {
   int64_t panel_begin = 0, panel_end = 0;
 };
 /// Computes it in the calling thread, which must flush denormals (a ThreadTeam's does).
-/// Uses thread_scratch.
+/// Uses thread_scratch's kLinear.
 void linear_part(const LinearArgs& args, const LinearPart& part);
+/// All of it in the calling thread.
+void linear_whole(const LinearArgs& args);
 
 /// Several products that don't depend on each other, as one parallel region, split evenly by work.
 void linear_many(std::span<const LinearArgs> products, ThreadTeam& team);

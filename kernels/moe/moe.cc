@@ -2,6 +2,7 @@
 
 #include "base/check.h"
 #include "kernels/cpu/isa.h"
+#include "kernels/cpu/scratch.h"
 #include "kernels/moe/moe_impl.h"
 #include "kernels/silu_mul/silu_mul_impl.h"
 
@@ -30,56 +31,96 @@ void validate(const MoeArgs& args) {
   }
 }
 
-/// gate_up_e x for every choice, to `out`: by position, or by slot if it is args.saved_gate_up.
-void gate_up_products(const MoeArgs& args, const Routing& routing, float* out,
-                      std::vector<LinearArgs>& products) {
-  products.clear();
-  const bool by_slot = out == args.saved_gate_up;
-  for (std::size_t e = 0; e < args.experts.size(); ++e) {
-    const int64_t first = routing.starts[e], rows = routing.starts[e + 1] - first;
-    if (rows == 0) continue;
-    LinearArgs product{.x = args.x, .rows = rows, .x_stride = args.hidden};
-    product.x_rows = routing.tokens.data() + first;
-    product.weight = &args.experts[e].gate_up;
-    product.y = by_slot ? out : out + first * 2 * args.expert_width;
-    product.y_stride = 2 * args.expert_width;
-    product.y_rows = by_slot ? routing.slots.data() + first : nullptr;
-    products.push_back(product);
-  }
-}
+/// The layer's steps on one block of positions. Memory between the steps is the caller's.
+class Steps {
+ public:
+  Steps(const MoeArgs& args, const Routing& routing, float* down)
+      : args_(args), routing_(routing), down_(down) {}
 
-/// silu(gate) * up of every position, rounded to the dtype.
-void activations(const MoeArgs& args, const Routing& routing, const float* gate_up, std::byte* out,
-                 ThreadTeam& team) {
-  const int64_t width = args.expert_width;
-  const bool by_slot = gate_up == args.saved_gate_up;
-  auto part = [&](int64_t begin, int64_t end) {
+  /// gate_up_e x: to args.saved_gate_up by slot, if there is one, else to `out` [rows, 2F].
+  LinearArgs gate_up(const Routing::Block& block, float* out) const {
+    LinearArgs product{.x = args_.x, .rows = block.rows, .x_stride = args_.hidden};
+    product.x_rows = routing_.tokens.data() + block.first;
+    product.weight = &args_.experts[static_cast<std::size_t>(block.expert)].gate_up;
+    product.y = out;
+    product.y_stride = 2 * args_.expert_width;
+    if (args_.saved_gate_up != nullptr) {
+      product.y = args_.saved_gate_up;
+      product.y_rows = routing_.slots.data() + block.first;
+    }
+    return product;
+  }
+
+  /// silu(gate) * up of one position, rounded to the dtype, to `out` [F]; `gate_up` as above.
+  void activate(int64_t position, const float* gate_up, std::byte* out) const {
+    if (args_.saved_gate_up != nullptr) {
+      const int64_t slot = routing_.slots[static_cast<std::size_t>(position)];
+      gate_up = args_.saved_gate_up + slot * 2 * args_.expert_width;
+    }
+    silu_mul_row(
+        {.gate_up = gate_up, .width = args_.expert_width, .y = out, .out_dtype = args_.dtype});
+  }
+
+  /// down_e of `activation` [rows, F], to the choices' slots.
+  LinearArgs down(const Routing::Block& block, const std::byte* activation) const {
+    LinearArgs product{.x = activation, .rows = block.rows, .x_stride = args_.expert_width};
+    product.weight = &args_.experts[static_cast<std::size_t>(block.expert)].down;
+    product.y = down_;
+    product.y_stride = args_.hidden;
+    product.y_rows = routing_.slots.data() + block.first;
+    return product;
+  }
+
+  int64_t gate_up_row() const { return 2 * args_.expert_width; }  // floats
+  int64_t activation_row() const { return args_.expert_width * dtype_bytes(args_.dtype); }
+
+ private:
+  const MoeArgs& args_;
+  const Routing& routing_;
+  float* down_;  // [T, K, D]
+};
+
+/// Few positions: every product is split over all threads, step by step.
+void run_by_step(const Steps& steps, Workspace& space, ThreadTeam& team) {
+  const Routing& routing = space.routing;
+  auto* gate_up = space.gate_up.reserve_as<float>(routing.positions() * steps.gate_up_row());
+  std::byte* activation = space.activation.reserve(routing.positions() * steps.activation_row());
+  space.products.clear();
+  for (const Routing::Block& block : routing.blocks) {
+    space.products.push_back(steps.gate_up(block, gate_up + block.first * steps.gate_up_row()));
+  }
+  linear_many(space.products, team);
+  auto activate = [&](int64_t begin, int64_t end) {
     for (int64_t p = begin; p < end; ++p) {
-      const int64_t row = by_slot ? routing.slots[static_cast<std::size_t>(p)] : p;
-      silu_mul_row({.gate_up = gate_up + row * 2 * width,
-                    .width = width,
-                    .y = out + p * width * dtype_bytes(args.dtype),
-                    .out_dtype = args.dtype});
+      steps.activate(p, gate_up + p * steps.gate_up_row(), activation + p * steps.activation_row());
     }
   };
-  team.parallel_for(routing.positions(), 4, part);
+  team.parallel_for(routing.positions(), 4, activate);
+  space.products.clear();
+  for (const Routing::Block& block : routing.blocks) {
+    space.products.push_back(steps.down(block, activation + block.first * steps.activation_row()));
+  }
+  linear_many(space.products, team);
 }
 
-/// down_e of every choice, to its slot.
-void down_products(const MoeArgs& args, const Routing& routing, const std::byte* activation,
-                   float* out, std::vector<LinearArgs>& products) {
-  products.clear();
-  for (std::size_t e = 0; e < args.experts.size(); ++e) {
-    const int64_t first = routing.starts[e], rows = routing.starts[e + 1] - first;
-    if (rows == 0) continue;
-    LinearArgs product{.rows = rows, .x_stride = args.expert_width};
-    product.x = activation + first * args.expert_width * dtype_bytes(args.dtype);
-    product.weight = &args.experts[e].down;
-    product.y = out;
-    product.y_stride = args.hidden;
-    product.y_rows = routing.slots.data() + first;
-    products.push_back(product);
-  }
+/// Many positions: a thread takes a block through all steps, which then meet in its caches.
+void run_by_block(const Steps& steps, const Routing& routing, ThreadTeam& team) {
+  auto part = [&](int64_t begin, int64_t end) {
+    for (int64_t b = begin; b < end; ++b) {
+      const Routing::Block& block = routing.blocks[static_cast<std::size_t>(b)];
+      const int64_t gate_up_bytes = block.rows * steps.gate_up_row() * 4;
+      std::byte* scratch = thread_scratch(gate_up_bytes + block.rows * steps.activation_row());
+      auto* gate_up = reinterpret_cast<float*>(scratch);
+      std::byte* activation = scratch + gate_up_bytes;
+      linear_whole(steps.gate_up(block, gate_up));
+      for (int64_t i = 0; i < block.rows; ++i) {
+        steps.activate(block.first + i, gate_up + i * steps.gate_up_row(),
+                       activation + i * steps.activation_row());
+      }
+      linear_whole(steps.down(block, activation));
+    }
+  };
+  team.parallel_for(static_cast<int64_t>(routing.blocks.size()), 1, part);
 }
 
 }  // namespace
@@ -106,21 +147,13 @@ void moe(const MoeArgs& args, ThreadTeam& team) {
   validate(args);
   thread_local Workspace workspace;
   sort_by_expert(args, workspace.routing);
-  const int64_t positions = workspace.routing.positions();
-  float* gate_up = args.saved_gate_up;
-  if (gate_up == nullptr) {
-    gate_up = workspace.gate_up.reserve_as<float>(positions * 2 * args.expert_width);
-  }
-  gate_up_products(args, workspace.routing, gate_up, workspace.products);
-  linear_many(workspace.products, team);
-
-  std::byte* activation =
-      workspace.activation.reserve(positions * args.expert_width * dtype_bytes(args.dtype));
-  activations(args, workspace.routing, gate_up, activation, team);
-
   float* down = workspace.down.reserve_as<float>(args.tokens * args.top_k * args.hidden);
-  down_products(args, workspace.routing, activation, down, workspace.products);
-  linear_many(workspace.products, team);
+  const Steps steps(args, workspace.routing, down);
+  if (by_block(workspace.routing, team)) {
+    run_by_block(steps, workspace.routing, team);
+  } else {
+    run_by_step(steps, workspace, team);
+  }
   combine(args, down, args.weights, args.y, args.dtype, team);
 }
 

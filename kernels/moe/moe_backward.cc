@@ -2,6 +2,7 @@
 
 #include "base/check.h"
 #include "kernels/cpu/isa.h"
+#include "kernels/cpu/scratch.h"
 #include "kernels/moe/moe_impl.h"
 
 namespace mole::kernels {
@@ -40,21 +41,91 @@ class Backward {
     hidden_ = forward_.hidden;
     element_ = dtype_bytes(forward_.dtype);
     const int64_t positions = space.routing.positions();
-    g_ = space.g.reserve_as<float>(positions * width_);
     h_ = space.h.reserve(positions * width_ * element_);
     dgate_up_ = space.dgate_up.reserve(positions * 2 * width_ * element_);
     dx_ = space.dx.reserve_as<float>(forward_.tokens * forward_.top_k * hidden_);
   }
 
   void run() {
-    through_down();
-    through_activation();
+    std::fill(args_.dweights, args_.dweights + forward_.tokens * forward_.top_k, 0.0f);
+    by_block(space_.routing, team_) ? back_by_block() : back_by_step();
     pack_operands();
-    through_gate_up();
+    weight_gradients();
     combine(forward_, dx_, nullptr, args_.dx, DType::kFloat32, team_);
   }
 
  private:
+  using Block = Routing::Block;
+
+  /// Few positions: every product is split over all threads, step by step.
+  void back_by_step() {
+    auto* g = space_.g.reserve_as<float>(space_.routing.positions() * width_);
+    space_.products.clear();
+    for (const Block& block : space_.routing.blocks) {
+      space_.products.push_back(through_down(block, g + block.first * width_));
+    }
+    linear_many(space_.products, team_);
+    auto part = [&](int64_t begin, int64_t end) {
+      for (int64_t p = begin; p < end; ++p) through_activation(p, g + p * width_);
+    };
+    team_.parallel_for(space_.routing.positions(), 4, part);
+    space_.products.clear();
+    for (const Block& block : space_.routing.blocks) {
+      space_.products.push_back(through_gate_up(block));
+    }
+    linear_many(space_.products, team_);
+  }
+
+  /// Many positions: a thread takes a block through all steps, which then meet in its caches.
+  void back_by_block() {
+    auto part = [&](int64_t begin, int64_t end) {
+      for (int64_t b = begin; b < end; ++b) {
+        const Block& block = space_.routing.blocks[static_cast<std::size_t>(b)];
+        auto* g = reinterpret_cast<float*>(thread_scratch(block.rows * width_ * 4));
+        linear_whole(through_down(block, g));
+        for (int64_t i = 0; i < block.rows; ++i)
+          through_activation(block.first + i, g + i * width_);
+        linear_whole(through_gate_up(block));
+      }
+    };
+    team_.parallel_for(static_cast<int64_t>(space_.routing.blocks.size()), 1, part);
+  }
+
+  /// g = down_e^T dy, to `g` [rows, F].
+  LinearArgs through_down(const Block& block, float* g) const {
+    LinearArgs product{.x = args_.dy, .rows = block.rows, .x_stride = hidden_};
+    product.x_rows = space_.routing.tokens.data() + block.first;
+    product.weight = &args_.experts_t[static_cast<std::size_t>(block.expert)].down_t;
+    product.y = g;
+    product.y_stride = width_;
+    return product;
+  }
+
+  /// One position: from g to dgate_up, h and the routing weight's gradient.
+  void through_activation(int64_t position, float* g) const {
+    const int64_t slot = space_.routing.slots[static_cast<std::size_t>(position)];
+    const ActivationRow row{.gate_up = forward_.saved_gate_up + slot * 2 * width_,
+                            .g = g,
+                            .weight = forward_.weights[slot],
+                            .width = width_,
+                            .dtype = forward_.dtype,
+                            .h = h_ + position * width_ * element_,
+                            .dgate_up = dgate_up_ + position * 2 * width_ * element_,
+                            .dweight = args_.dweights + slot};
+    isa() == Isa::kAvx2 ? avx2::activation_backward_row(row) : avx512::activation_backward_row(row);
+  }
+
+  /// gate_up_e^T dgate_up, to the choices' slots.
+  LinearArgs through_gate_up(const Block& block) const {
+    LinearArgs product{.rows = block.rows, .x_stride = 2 * width_};
+    product.x = dgate_up_ + block.first * 2 * width_ * element_;
+    product.weight = &args_.experts_t[static_cast<std::size_t>(block.expert)].gate_up_t;
+    product.y = dx_;
+    product.y_stride = hidden_;
+    product.y_rows = space_.routing.slots.data() + block.first;
+    return product;
+  }
+
   /// Calls fn(expert, first position, rows) for every expert that was chosen.
   template <typename Fn>
   void each_expert(Fn fn) const {
@@ -62,40 +133,6 @@ class Backward {
     for (std::size_t e = 0; e + 1 < starts.size(); ++e) {
       if (starts[e] < starts[e + 1]) fn(e, starts[e], starts[e + 1] - starts[e]);
     }
-  }
-
-  /// g = down_e^T dy of every choice.
-  void through_down() {
-    space_.products.clear();
-    each_expert([&](std::size_t e, int64_t first, int64_t rows) {
-      LinearArgs product{.x = args_.dy, .rows = rows, .x_stride = hidden_};
-      product.x_rows = space_.routing.tokens.data() + first;
-      product.weight = &args_.experts_t[e].down_t;
-      product.y = g_ + first * width_;
-      product.y_stride = width_;
-      space_.products.push_back(product);
-    });
-    linear_many(space_.products, team_);
-  }
-
-  void through_activation() {
-    const auto row_backward =
-        isa() == Isa::kAvx2 ? avx2::activation_backward_row : avx512::activation_backward_row;
-    std::fill(args_.dweights, args_.dweights + forward_.tokens * forward_.top_k, 0.0f);
-    auto part = [&](int64_t begin, int64_t end) {
-      for (int64_t p = begin; p < end; ++p) {
-        const int64_t slot = space_.routing.slots[static_cast<std::size_t>(p)];
-        row_backward({.gate_up = forward_.saved_gate_up + slot * 2 * width_,
-                      .g = g_ + p * width_,
-                      .weight = forward_.weights[slot],
-                      .width = width_,
-                      .dtype = forward_.dtype,
-                      .h = h_ + p * width_ * element_,
-                      .dgate_up = dgate_up_ + p * 2 * width_ * element_,
-                      .dweight = args_.dweights + slot});
-      }
-    };
-    team_.parallel_for(space_.routing.positions(), 4, part);
   }
 
   /// x and h of each expert's tokens, turned over: [D, rows] and [F, rows].
@@ -117,32 +154,25 @@ class Backward {
     pack_many(space_.packs, team_);
   }
 
-  /// The gradients of x, gate_up and down, as one region.
-  void through_gate_up() {
+  void weight_gradients() {
     space_.products.clear();
     each_expert([&](std::size_t e, int64_t first, int64_t rows) {
-      const std::byte* dgate_up = dgate_up_ + first * 2 * width_ * element_;
-      LinearArgs dx{.x = dgate_up, .rows = rows, .x_stride = 2 * width_};
-      dx.weight = &args_.experts_t[e].gate_up_t;
-      dx.y = dx_;
-      dx.y_stride = hidden_;
-      dx.y_rows = space_.routing.slots.data() + first;
-      space_.products.push_back(dx);
+      (void)rows;  // the packed operands know it
+      LinearArgs product{.rows = 2 * width_, .x_stride = 2 * width_};
+      product.x = dgate_up_ + first * 2 * width_ * element_;
+      product.x_transposed = product.accumulate = true;
+      product.weight = &space_.packed_x[e];
+      product.y = args_.dgate_up[e];
+      product.y_stride = hidden_;
+      space_.products.push_back(product);
 
-      LinearArgs weight{.x = dgate_up, .rows = 2 * width_, .x_stride = 2 * width_};
-      weight.x_transposed = weight.accumulate = true;
-      weight.weight = &space_.packed_x[e];
-      weight.y = args_.dgate_up[e];
-      weight.y_stride = hidden_;
-      space_.products.push_back(weight);
-
-      weight.x = args_.dy;
-      weight.x_rows = space_.routing.tokens.data() + first;
-      weight.rows = weight.x_stride = hidden_;
-      weight.weight = &space_.packed_h[e];
-      weight.y = args_.ddown[e];
-      weight.y_stride = width_;
-      space_.products.push_back(weight);
+      product.x = args_.dy;
+      product.x_rows = space_.routing.tokens.data() + first;
+      product.rows = product.x_stride = hidden_;
+      product.weight = &space_.packed_h[e];
+      product.y = args_.ddown[e];
+      product.y_stride = width_;
+      space_.products.push_back(product);
     });
     linear_many(space_.products, team_);
   }
@@ -152,7 +182,6 @@ class Backward {
   ThreadTeam& team_;
   Workspace& space_;
   int64_t width_ = 0, hidden_ = 0, element_ = 0;
-  float* g_ = nullptr;
   std::byte* h_ = nullptr;
   std::byte* dgate_up_ = nullptr;
   float* dx_ = nullptr;

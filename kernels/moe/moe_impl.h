@@ -21,9 +21,21 @@ struct Routing {
   std::vector<int32_t> tokens;  // [positions] = slot / K
   std::vector<int64_t> starts;  // [E + 1] first position of each expert
 
+  /// Positions of one expert, few enough that what lies between its products stays in the caches.
+  struct Block {
+    int64_t expert = 0, first = 0, rows = 0;
+  };
+  std::vector<Block> blocks;
+
   int64_t positions() const { return static_cast<int64_t>(slots.size()); }
 };
 void sort_by_expert(const MoeArgs& args, Routing& routing);
+
+/// Whether there are enough blocks to keep all threads evenly busy. The bits are the same either
+/// way.
+inline bool by_block(const Routing& routing, const ThreadTeam& team) {
+  return static_cast<int64_t>(routing.blocks.size()) >= 4 * int64_t{team.num_threads()};
+}
 
 /// Memory that only grows; contents unspecified.
 class Buffer {

@@ -9,6 +9,24 @@ namespace {
 
 constexpr std::align_val_t kAlignment{64};
 
+/// Small experts' weights stay in the second-level cache, so a block may be short; large ones are
+/// read from memory once a block.
+int64_t block_rows(const MoeArgs& args) {
+  const int64_t bytes = 3 * args.hidden * args.expert_width * dtype_bytes(args.dtype);
+  return bytes <= (int64_t{1} << 20) ? 64 : 256;
+}
+
+void cut_blocks(const MoeArgs& args, Routing& routing) {
+  routing.blocks.clear();
+  const int64_t most = block_rows(args);
+  for (std::size_t e = 0; e + 1 < routing.starts.size(); ++e) {
+    for (int64_t p = routing.starts[e]; p < routing.starts[e + 1]; p += most) {
+      const int64_t rows = std::min(most, routing.starts[e + 1] - p);
+      routing.blocks.push_back({static_cast<int64_t>(e), p, rows});
+    }
+  }
+}
+
 }  // namespace
 
 void Buffer::Free::operator()(std::byte* data) const { ::operator delete[](data, kAlignment); }
@@ -47,6 +65,7 @@ void sort_by_expert(const MoeArgs& args, Routing& routing) {
   }
   std::shift_right(starts.begin(), starts.end(), 1);
   starts[0] = 0;
+  cut_blocks(args, routing);
 }
 
 }  // namespace mole::kernels
