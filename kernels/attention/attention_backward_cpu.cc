@@ -61,11 +61,9 @@ void load_rows(Head& h) {
 template <typename T>
 void load_block(Head& h, int64_t block, int64_t keys) {
   const AttentionArgs& args = h.args.forward;
-  widen_keys<T>(args, h.kv_head, block, keys, h.width, h.keys);
+  widen_keys<T>(args, h.kv_head, block, h.width, h.keys);
   turn_rows(h.keys, h.width, h.key_panels);
-  const T* values =
-      static_cast<const T*>(args.value_blocks[block]) + h.kv_head * args.value_head_stride;
-  widen_rows(values, args.value_row_stride, keys, args.value_dim, h.values, h.value_width);
+  widen_values<T>(args, h.kv_head, block, h.value_width, h.values);
   clear(h.values + keys * h.value_width, (kAttentionBlock - keys) * h.value_width);
   turn_rows(h.values, h.value_width, h.value_panels);
   clear(h.dk, kAttentionBlock * h.width);

@@ -110,13 +110,9 @@ void attend_tile(const AttentionArgs& args, Pass& pass, int64_t r, int32_t rows,
 
 template <typename T>
 void load_block(const AttentionArgs& args, Pass& pass, int32_t kv_head, int64_t block) {
-  const int64_t context = args.first_position + args.num_queries;
-  const int64_t keys = smaller(kAttentionBlock, context - block * kAttentionBlock);
-  widen_keys<T>(args, kv_head, block, keys, pass.width, pass.keys);
+  widen_keys<T>(args, kv_head, block, pass.width, pass.keys);
   turn_rows(pass.keys, pass.width, pass.panels);
-  const T* values =
-      static_cast<const T*>(args.value_blocks[block]) + kv_head * args.value_head_stride;
-  widen_rows(values, args.value_row_stride, keys, args.value_dim, pass.values, pass.value_width);
+  widen_values<T>(args, kv_head, block, pass.value_width, pass.values);
 }
 
 template <typename T>

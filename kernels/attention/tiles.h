@@ -149,17 +149,19 @@ inline void accumulate(int64_t rows, Broadcast a, const float* b, int64_t b_stri
   product(rows, a, {b, 16, b_stride}, count, c, c_stride, width / 16, Add{});
 }
 
+/// Asks for `count` elements at p in the second-level cache.
+template <typename T>
+void prefetch(const T* p, int64_t count) {
+  const auto* bytes = reinterpret_cast<const char*>(p);
+  for (int64_t i = 0; i < count * static_cast<int64_t>(sizeof(T)); i += 64) {
+    _mm_prefetch(bytes + i, _MM_HINT_T1);
+  }
+}
+
 /// One row as float32: `count` elements, zeros to the next multiple of 16.
 template <typename T>
 void widen_row(const T* from, int64_t count, float* to) {
   for (int64_t i = 0; i < count; i += 16) store16(to + i, load_partial16(from + i, count - i));
-}
-
-/// Rows of `count` elements to [keys][width] float32.
-template <typename T>
-void widen_rows(const T* from, int64_t stride, int64_t keys, int64_t count, float* to,
-                int64_t width) {
-  for (int64_t j = 0; j < keys; ++j) widen_row(from + j * stride, count, to + j * width);
 }
 
 /// Turns float32 rows [64][width], width a multiple of 16, into panels: panels[g] is [width][16
@@ -184,19 +186,53 @@ void widen_parts(const T* own, int64_t own_dim, const T* shared, int64_t shared_
   }
 }
 
-/// The keys of one block: rows [64][width], zeros past `keys`.
+/// Where block `block` of a head begins, null for the block after the last.
 template <typename T>
-void widen_keys(const AttentionArgs& args, int32_t kv_head, int64_t block, int64_t keys,
-                int64_t width, float* to) {
-  const T* own = static_cast<const T*>(args.key_blocks[block]) + kv_head * args.key_head_stride;
+const T* block_of(const AttentionArgs& args, const void* const* blocks, int64_t block,
+                  int64_t head_offset) {
+  const int64_t context = args.first_position + args.num_queries;
+  if (blocks == nullptr || block * kAttentionBlock >= context) return nullptr;
+  return static_cast<const T*>(blocks[block]) + head_offset;
+}
+
+/// How many keys of a block lie in the context.
+inline int64_t keys_of(const AttentionArgs& args, int64_t block) {
+  const int64_t left = args.first_position + args.num_queries - block * kAttentionBlock;
+  return left < kAttentionBlock ? left : kAttentionBlock;
+}
+
+/// The keys of one block: rows [64][width], zeros past the context. Asks for the next block's.
+template <typename T>
+void widen_keys(const AttentionArgs& args, int32_t kv_head, int64_t block, int64_t width,
+                float* to) {
+  const int64_t offset = kv_head * args.key_head_stride;
+  const T* own = block_of<T>(args, args.key_blocks, block, offset);
+  const T* next = block_of<T>(args, args.key_blocks, block + 1, offset);
   const T* shared =
-      args.shared_dim == 0 ? nullptr : static_cast<const T*>(args.shared_blocks[block]);
+      block_of<T>(args, args.shared_dim == 0 ? nullptr : args.shared_blocks, block, 0);
+  const int64_t keys = keys_of(args, block);
+  const int64_t next_keys = next == nullptr ? 0 : keys_of(args, block + 1);
   for (int64_t j = 0; j < keys; ++j) {
+    if (j < next_keys) prefetch(next + j * args.key_row_stride, args.key_dim);
     widen_parts(own + j * args.key_row_stride, args.key_dim,
                 shared == nullptr ? nullptr : shared + j * args.shared_row_stride, args.shared_dim,
                 width, to + j * width);
   }
   for (int64_t d = keys * width; d < kAttentionBlock * width; d += 16) store16(to + d, zero16());
+}
+
+/// The values of one block: rows [keys][width]. Asks for the next block's.
+template <typename T>
+void widen_values(const AttentionArgs& args, int32_t kv_head, int64_t block, int64_t width,
+                  float* to) {
+  const int64_t offset = kv_head * args.value_head_stride;
+  const T* own = block_of<T>(args, args.value_blocks, block, offset);
+  const T* next = block_of<T>(args, args.value_blocks, block + 1, offset);
+  const int64_t next_keys = next == nullptr ? 0 : keys_of(args, block + 1);
+  for (int64_t j = 0; j < keys_of(args, block); ++j) {
+    if (j < next_keys) prefetch(next + j * args.value_row_stride, args.value_dim);
+    widen_row(own + j * args.value_row_stride, args.value_dim, to + j * width);
+  }
 }
 
 /// The query of token t and a head, laid out as a key.
