@@ -6,8 +6,10 @@
 #include <algorithm>
 #include <cstring>
 #include <sstream>
+#include <type_traits>
 
 #include "base/check.h"
+#include "kernels/torch/convert.h"
 #include "kernels/torch/team.h"
 
 namespace mole::kernels {
@@ -15,17 +17,15 @@ namespace mole::kernels {
 namespace {
 
 constexpr int64_t kRowGrain = 16;
-constexpr int64_t kTile = 32;  // of the transposition: 32 x 32 elements fit the first-level cache
+constexpr int64_t kTile = 32;  // a transposed tile of 32 x 32 stays in the first-level cache
 
-void copy_row(const float* x, BFloat16* y, int64_t count) {
-  for (int64_t i = 0; i < count; ++i) y[i] = to_bfloat16(x[i]);
-}
-void copy_row(const BFloat16* x, float* y, int64_t count) {
-  for (int64_t i = 0; i < count; ++i) y[i] = to_float(x[i]);
-}
-template <typename T>
-void copy_row(const T* x, T* y, int64_t count) {
-  std::memcpy(y, x, static_cast<size_t>(count) * sizeof(T));
+template <typename From, typename To>
+void copy_row(const From* x, To* y, int64_t count) {
+  if constexpr (std::is_same_v<From, To>) {
+    std::memcpy(y, x, static_cast<size_t>(count) * sizeof(To));
+  } else {
+    convert_row(x, y, count);
+  }
 }
 
 template <typename From, typename To>
@@ -40,19 +40,17 @@ void copy_matrix(const at::Tensor& x, const at::Tensor& out) {
   team().parallel_for(x.size(0), kRowGrain, part);
 }
 
+/// T is the element as the tiles see it: float, or 16 bits of a bfloat16.
 template <typename T>
 void transpose_matrix(const at::Tensor& x, const at::Tensor& out) {
   const auto* from = static_cast<const T*>(x.data_ptr());
   auto* to = static_cast<T*>(out.data_ptr());
   const int64_t rows = x.size(0), columns = x.size(1), stride = x.stride(0);
   auto part = [&](int64_t begin, int64_t end) {
-    for (int64_t c0 = begin; c0 < end; c0 += kTile) {
-      const int64_t c1 = std::min(c0 + kTile, end);
-      for (int64_t r0 = 0; r0 < rows; r0 += kTile) {
-        const int64_t r1 = std::min(r0 + kTile, rows);
-        for (int64_t c = c0; c < c1; ++c) {
-          for (int64_t r = r0; r < r1; ++r) to[c * rows + r] = from[r * stride + c];
-        }
+    for (int64_t c = begin; c < end; c += kTile) {
+      for (int64_t r = 0; r < rows; r += kTile) {
+        transpose_tile(from + r * stride + c, stride, std::min(kTile, rows - r),
+                       std::min(kTile, end - c), to + c * rows + r, rows);
       }
     }
   };
@@ -122,7 +120,7 @@ at::Tensor transposed(const at::Tensor& x) {
   if (dtype_of(x) == DType::kFloat32) {
     transpose_matrix<float>(x, out);
   } else {
-    transpose_matrix<BFloat16>(x, out);
+    transpose_matrix<uint16_t>(x, out);
   }
   return out;
 }
