@@ -26,4 +26,6 @@ function(mole_kernel_objects target isa)
   target_compile_options(${objects} PRIVATE ${MOLE_FLAGS_${isa}})
   target_link_libraries(${objects} PRIVATE mole_options mole_base)
   target_sources(${target} PRIVATE $<TARGET_OBJECTS:${objects}>)
+  # tests/kernels looks for symbols in them that the linker could merge with a plain copy.
+  set_property(GLOBAL APPEND PROPERTY MOLE_ISA_OBJECTS ${objects})
 endfunction()

@@ -23,10 +23,13 @@ double seconds_now();
 namespace avx2 {
 float probe_read(const float* data, int64_t count);
 float probe_fma(int64_t rounds);
+/// exp16 of every element, for its test.
+void probe_exp(const float* x, float* y, int64_t count);
 }  // namespace avx2
 namespace avx512 {
 float probe_read(const float* data, int64_t count);
 float probe_fma(int64_t rounds);
+void probe_exp(const float* x, float* y, int64_t count);
 }  // namespace avx512
 void probe_amx(int64_t rounds);
 inline constexpr double kFlopsPerFmaRound = 2.0 * 16 * 12;

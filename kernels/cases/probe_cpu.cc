@@ -1,5 +1,5 @@
 #include "kernels/cases/ceilings.h"
-#include "kernels/cpu/simd.h"
+#include "kernels/cpu/exp.h"
 
 namespace mole::kernels::MOLE_ISA {
 
@@ -34,6 +34,12 @@ float probe_fma(int64_t rounds) {
   float total = 0;
   for (const F32x16& chain : sum) total += sum_lanes16(chain);
   return total;
+}
+
+void probe_exp(const float* x, float* y, int64_t count) {
+  for (int64_t i = 0; i < count; i += 16) {
+    store_part16(y + i, exp16(load_part16(x + i, count - i)), count - i);
+  }
 }
 
 }  // namespace mole::kernels::MOLE_ISA
