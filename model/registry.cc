@@ -29,7 +29,7 @@ StatusOr<std::unique_ptr<Model>> load(const std::filesystem::path& folder,
   kernels::set_team_threads(options.threads);
   loader::TensorSource tensors(checkpoint);
   CheckpointParameters source(&tensors);
-  ParameterFactory parameters(&source, dtype, false);
+  ParameterFactory parameters(&source, dtype, false, 2 * checkpoint->weight_bytes());
   MOLE_ASSIGN_OR_RETURN(auto decoder, architecture->build(checkpoint->config(), parameters));
   MOLE_RETURN_IF_ERROR(annotate(tensors.finish().status(), folder.string()));
   return std::make_unique<ServingModel>(std::move(decoder));
@@ -66,6 +66,8 @@ StatusOr<std::unique_ptr<Model>> load_model(const std::filesystem::path& folder,
   try {
     const at::NoGradGuard no_gradients;
     return load(folder, options);
+  } catch (const ConfigTooLarge& error) {
+    return absl::InvalidArgumentError(folder.string() + ": " + error.what());
   } catch (const std::exception& error) {
     return absl::InternalError(folder.string() + ": " + error.what());
   }

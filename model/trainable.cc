@@ -18,6 +18,7 @@ namespace mole::model {
 namespace {
 
 constexpr double kInitializerRange = 0.02;  // transformers' default
+constexpr int64_t kRandomParametersMax = int64_t{1} << 36;
 
 Status refuse(const std::string& what) { return absl::InvalidArgumentError("batch: " + what); }
 
@@ -157,10 +158,11 @@ ExportedTensors TrainableModel::export_tensors(DType dtype) const {
 }
 
 StatusOr<std::unique_ptr<Trainable>> build(const Json& config, const TrainableOptions& options,
-                                           ParameterSource& source) {
+                                           ParameterSource& source, int64_t max_parameters) {
   MOLE_ASSIGN_OR_RETURN(const Architecture* architecture, find_architecture(config));
   kernels::set_team_threads(options.threads);
-  auto parameters = std::make_unique<ParameterFactory>(&source, options.dtype, true);
+  auto parameters =
+      std::make_unique<ParameterFactory>(&source, options.dtype, true, max_parameters);
   MOLE_ASSIGN_OR_RETURN(auto decoder, architecture->build(config, *parameters));
   return std::make_unique<TrainableModel>(config, std::move(parameters), std::move(decoder));
 }
@@ -174,7 +176,9 @@ StatusOr<std::unique_ptr<Trainable>> Trainable::create(const Json& config,
   MOLE_RETURN_IF_ERROR(reader.status());
   try {
     RandomParameters source(options.seed, range);
-    return build(config, options, source);
+    return build(config, options, source, kRandomParametersMax);
+  } catch (const ConfigTooLarge& error) {
+    return absl::InvalidArgumentError(error.what());
   } catch (const std::exception& error) {
     return absl::InternalError(std::string("creating a model: ") + error.what());
   }
@@ -186,9 +190,12 @@ StatusOr<std::unique_ptr<Trainable>> Trainable::load(const std::filesystem::path
   try {
     loader::TensorSource tensors(checkpoint);
     CheckpointParameters source(&tensors);
-    MOLE_ASSIGN_OR_RETURN(auto model, build(checkpoint->config(), options, source));
+    MOLE_ASSIGN_OR_RETURN(
+        auto model, build(checkpoint->config(), options, source, 2 * checkpoint->weight_bytes()));
     MOLE_RETURN_IF_ERROR(annotate(tensors.finish().status(), folder.string()));
     return model;
+  } catch (const ConfigTooLarge& error) {
+    return absl::InvalidArgumentError(folder.string() + ": " + error.what());
   } catch (const std::exception& error) {
     return absl::InternalError(folder.string() + ": " + error.what());
   }

@@ -50,6 +50,12 @@ class Mla final : public AttentionLayer {
   void attend_absorbed(const at::Tensor& q, const at::Tensor& entries, const StepContext& step,
                        int32_t layer, const at::Tensor& out);
   void pack_absorbed();
+  /// q rows [T, H * (N + R)] -> [T, H * (C + R)]: the nope part through kv_b's key part.
+  at::Tensor latent_queries(const at::Tensor& q);
+  /// What doesn't depend on where the other operands lie.
+  kernels::AttentionArgs expanded_args(const Segment& segment, const at::Tensor& q,
+                                       const at::Tensor& out) const;
+  kernels::AttentionArgs absorbed_args(const Segment& segment, const ContextBlocks& keys) const;
 
   MlaConfig config_;
   DType dtype_;

@@ -65,11 +65,23 @@ void RandomParameters::read(const std::string& name, const std::vector<int64_t>&
   }
 }
 
-ParameterFactory::ParameterFactory(ParameterSource* source, DType dtype, bool trainable)
+ParameterFactory::ParameterFactory(ParameterSource* source, DType dtype, bool trainable,
+                                   int64_t max_parameters)
     : source_(*source),
       dtype_(dtype),
       trainable_(trainable),
+      max_parameters_(max_parameters),
       version_(std::make_shared<uint64_t>(0)) {}
+
+void ParameterFactory::count(int64_t rows, int64_t columns) {
+  // Divided, not multiplied: the product of two wrong extents may overflow.
+  if (columns > 0 && rows > (max_parameters_ - num_parameters_) / columns) {
+    throw ConfigTooLarge("config.json describes more than " + std::to_string(max_parameters_) +
+                         " parameters, more than this checkpoint can hold; check hidden_size, "
+                         "vocab_size and the other sizes");
+  }
+  num_parameters_ += rows * columns;
+}
 
 at::Tensor ParameterFactory::make_gradient(const at::Tensor& master) {
   gradients_.push_back(kernels::zeros(master.sizes(), DType::kFloat32));
@@ -88,6 +100,7 @@ std::unique_ptr<kernels::Weight> ParameterFactory::matrix(const std::vector<RowP
                                                           int64_t k, const MatrixUse& use) {
   int64_t n = 0;
   for (const RowPart& part : parts) n += part.rows;
+  count(n, k);
   const DType stored = trainable_ ? DType::kFloat32 : dtype_;
   const at::Tensor value = kernels::empty({n, k}, stored);
   int64_t row = 0;
@@ -96,7 +109,6 @@ std::unique_ptr<kernels::Weight> ParameterFactory::matrix(const std::vector<RowP
                  kernels::element(value, row, 0));
     row += part.rows;
   }
-  num_parameters_ += n * k;
   const kernels::WeightOptions options{dtype_, use.compute_in_float32, use.keep_plain, use.pack};
   if (!trainable_) return std::make_unique<kernels::Weight>(value, options);
   const at::Tensor gradient = make_gradient(value);
@@ -109,10 +121,10 @@ std::unique_ptr<kernels::Weight> ParameterFactory::matrix(const std::vector<RowP
 }
 
 std::unique_ptr<kernels::Weight> ParameterFactory::norm(const std::string& name, int64_t n) {
+  count(1, n);
   const DType stored = trainable_ ? DType::kFloat32 : dtype_;
   const at::Tensor value = kernels::empty({1, n}, stored);
   source_.read(name, {n}, InitialValue::kOne, stored, value.data_ptr());
-  num_parameters_ += n;
   const kernels::WeightOptions options{dtype_, false, true, false};
   if (!trainable_) return std::make_unique<kernels::Weight>(value, options);
   const at::Tensor gradient = make_gradient(value);
@@ -122,10 +134,10 @@ std::unique_ptr<kernels::Weight> ParameterFactory::norm(const std::string& name,
 
 std::unique_ptr<kernels::ExpertBank> ParameterFactory::experts(
     const std::vector<ExpertNames>& names, int64_t hidden, int64_t width) {
-  const int64_t count = static_cast<int64_t>(names.size());
-  num_parameters_ += count * 3 * hidden * width;
+  const int64_t num_experts = static_cast<int64_t>(names.size());
+  count(num_experts * 3 * width, hidden);
   if (trainable_) return trainable_experts(names, hidden, width);
-  auto bank = std::make_unique<kernels::ExpertBank>(count, hidden, width, dtype_);
+  auto bank = std::make_unique<kernels::ExpertBank>(num_experts, hidden, width, dtype_);
   const at::Tensor gate_up = kernels::empty({2 * width, hidden}, dtype_);
   const at::Tensor down = kernels::empty({hidden, width}, dtype_);
   for (const ExpertNames& name : names) {
@@ -161,10 +173,10 @@ std::unique_ptr<kernels::ExpertBank> ParameterFactory::trainable_experts(
 }
 
 at::Tensor ParameterFactory::buffer(const std::string& name, int64_t n) {
+  count(1, n);
   at::Tensor value = kernels::empty({n}, DType::kFloat32);
   source_.read(name, {n}, InitialValue::kZero, DType::kFloat32, value.data_ptr());
   buffers_.push_back({name, value});
-  num_parameters_ += n;
   return value;
 }
 

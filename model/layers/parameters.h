@@ -4,6 +4,7 @@
 #pragma once
 
 #include <memory>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -68,9 +69,17 @@ struct ExpertNames {
   std::string gate, up, down;
 };
 
+/// Thrown inside model/ only: config.json describes more parameters than can be meant. Caught where
+/// models are made.
+class ConfigTooLarge : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
 class ParameterFactory {
  public:
-  ParameterFactory(ParameterSource* source, DType dtype, bool trainable);
+  /// `max_parameters`: more is refused (ConfigTooLarge) before any memory is taken for it.
+  ParameterFactory(ParameterSource* source, DType dtype, bool trainable, int64_t max_parameters);
 
   DType dtype() const { return dtype_; }
   std::unique_ptr<kernels::Weight> matrix(const std::vector<RowPart>& parts, int64_t k,
@@ -92,6 +101,8 @@ class ParameterFactory {
   int64_t num_parameters() const { return num_parameters_; }
 
  private:
+  /// Counts parameters before their memory is taken.
+  void count(int64_t rows, int64_t columns);
   at::Tensor make_gradient(const at::Tensor& master);
   void add_leaf(const std::string& name, const at::Tensor& value, const at::Tensor& gradient);
   std::unique_ptr<kernels::ExpertBank> trainable_experts(const std::vector<ExpertNames>& names,
@@ -100,6 +111,7 @@ class ParameterFactory {
   ParameterSource& source_;
   DType dtype_;
   bool trainable_;
+  int64_t max_parameters_;
   std::shared_ptr<uint64_t> version_;
   std::vector<NamedTensor> parameters_, buffers_;
   std::vector<at::Tensor> gradients_;

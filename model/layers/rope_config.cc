@@ -9,6 +9,7 @@ namespace mole::model {
 namespace {
 
 constexpr double kFactorMax = 1e6;
+constexpr int64_t kTableElementsMax = int64_t{1} << 28;  // 1 GiB of float32
 
 /// YaRN's temperature: 0.1 s ln(factor) + 1.
 double mscale(double factor, double s) {
@@ -72,6 +73,11 @@ RopeConfig read_rope(ConfigReader& reader, int32_t dim, double default_theta,
   const std::vector<std::string> types = {"default", "linear", "yarn"};
   const std::string type =
       scaling.choice_or(scaling.has("rope_type") ? "rope_type" : "type", "default", types);
+  if (int64_t{max_position_embeddings} * dim > kTableElementsMax) {
+    reader.refuse("max_position_embeddings",
+                  "a table of positions times rotary dimension of at most " +
+                      std::to_string(kTableElementsMax) + " elements");
+  }
   RopeConfig rope;
   for (int32_t i = 0; i < dim / 2; ++i) rope.frequencies.push_back(std::pow(theta, -2.0 * i / dim));
   if (type == "linear") {

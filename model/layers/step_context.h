@@ -19,7 +19,7 @@ struct Segment {
   int32_t first_position = 0;
   AttentionForm form = AttentionForm::kExpanded;
   std::span<const int32_t> blocks = {};  // pages of positions 0, 64, …; with a cache
-  int32_t sequence_row = 0;         // row of the sequence's position 0; without a cache
+  int32_t sequence_row = 0;              // row of the sequence's position 0; without a cache
 
   int32_t context() const { return first_position + num_rows; }
 };

@@ -67,7 +67,7 @@ std::vector<float> server_scores(Model* model, const Batch& batch,
 TEST_P(Agreement, TrainerScoresEqualServerBits) {
   // Exported in float32 and used in the case's type: both sides round the same masters.
   const TinyCheckpoint checkpoint(tiny_config(GetParam().architecture), 11, DType::kFloat32);
-  auto trainable = Trainable::load(checkpoint.folder(), {.dtype = GetParam().dtype});
+  auto trainable = Trainable::load(checkpoint.folder(), {.dtype = GetParam().dtype, .threads = 1});
   ASSERT_TRUE(trainable.ok()) << trainable.status();
   const auto model = checkpoint.load(GetParam().dtype);
   ASSERT_NE(model, nullptr);
@@ -91,7 +91,8 @@ TEST_P(Agreement, TrainerScoresEqualServerBits) {
 }
 
 TEST_P(Agreement, LossIsTheSumOfTheScores) {
-  auto model = Trainable::create(tiny_config(GetParam().architecture), {.dtype = GetParam().dtype});
+  auto model = Trainable::create(tiny_config(GetParam().architecture),
+                                 {.dtype = GetParam().dtype, .threads = 1});
   ASSERT_TRUE(model.ok()) << model.status();
   const Batch batch = random_batch(3, (*model)->info().vocab_size);
   auto result = (*model)->loss({batch.ids, batch.starts, batch.targets}, {});
@@ -119,7 +120,8 @@ TEST(MlaForms, AbsorbedIsCloseToExpanded) {
   // Float32: both forms are sums of the same few hundred products in another order. The bound is
   // that many roundings, with two layers of growth, on log-probabilities of order ten.
   constexpr float kBound = 1e-4f;
-  auto model = Trainable::create(tiny_config("deepseek_v3"), {.dtype = DType::kFloat32});
+  auto model =
+      Trainable::create(tiny_config("deepseek_v3"), {.dtype = DType::kFloat32, .threads = 1});
   ASSERT_TRUE(model.ok()) << model.status();
   const Batch batch = random_batch(4, (*model)->info().vocab_size);
   const std::vector<int32_t> ones(batch.starts.size() - 1, 1);

@@ -79,6 +79,20 @@ TEST(Config, ReportsAllProblemsAtOnce) {
                     HasSubstr("rope_scaling: factor is \"x\"")));
 }
 
+TEST(Config, AbsurdSizesAreRefusedBeforeMemoryIsTaken) {
+  Json config = tiny_config("deepseek_v3");
+  config["hidden_size"] = 1 << 20;
+  config["vocab_size"] = 1 << 22;
+  const auto created = Trainable::create(config, {});
+  ASSERT_FALSE(created.ok());
+  EXPECT_EQ(created.status().code(), absl::StatusCode::kInvalidArgument) << created.status();
+  EXPECT_THAT(std::string(created.status().message()), HasSubstr("hidden_size"));
+  config = tiny_config("deepseek_v3");
+  config["max_position_embeddings"] = 1 << 22;
+  config["qk_rope_head_dim"] = 4096;
+  EXPECT_EQ(Trainable::create(config, {}).status().code(), absl::StatusCode::kInvalidArgument);
+}
+
 TEST(Config, UnknownRopeTypeListsAccepted) {
   Json config = tiny_config("deepseek_v3");
   config["rope_scaling"] = {{"type", "longrope"}};

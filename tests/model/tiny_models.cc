@@ -83,7 +83,7 @@ TinyCheckpoint::TinyCheckpoint(const Json& config, uint64_t seed, DType dtype) {
   folder_ = std::filesystem::path(::testing::TempDir()) /
             ("tiny_model_" + std::to_string(::getpid()) + "_" + std::to_string(count++));
   std::filesystem::create_directories(folder_);
-  auto model = Trainable::create(config, {.dtype = DType::kFloat32, .seed = seed});
+  auto model = Trainable::create(config, {.dtype = DType::kFloat32, .threads = 1, .seed = seed});
   MOLE_CHECK(model.ok());
   const ExportedTensors exported = (*model)->export_tensors(dtype);
   MOLE_CHECK(loader::write_safetensors(folder_ / "model.safetensors", exported.views).ok());

@@ -38,7 +38,7 @@ Batch golden_batch(const Json& expected) {
 TEST(GradientGolden, AgreesWithPyTorch) {
   const std::string name = "train_deepseek_v3";
   const Json expected = golden_expected(name);
-  auto model = Trainable::load(golden_folder(name), {.dtype = DType::kFloat32});
+  auto model = Trainable::load(golden_folder(name), {.dtype = DType::kFloat32, .threads = 1});
   ASSERT_TRUE(model.ok()) << model.status();
   const Batch batch = golden_batch(expected);
   const auto counted =

@@ -49,7 +49,7 @@ void check_prompt(Model* model, const Json& prompt) {
 }
 
 TEST_P(Golden, AgreesWithTransformers) {
-  auto model = load_model(golden_folder(GetParam()), {.dtype = "float32"});
+  auto model = load_model(golden_folder(GetParam()), {.dtype = "float32", .threads = 1});
   ASSERT_TRUE(model.ok()) << model.status();
   const Json expected = golden_expected(GetParam());
   for (const Json& prompt : expected["prompts"]) check_prompt(model->get(), prompt);
@@ -62,7 +62,7 @@ INSTANTIATE_TEST_SUITE_P(All, Golden, ::testing::ValuesIn(golden_names()),
 /// routing of single tokens may flip.
 TEST(GoldenBFloat16, MeanStaysWithinTransformersOwnNoise) {
   const std::string name = "deepseek_v3_bf16";
-  auto model = load_model(golden_folder(name), {.dtype = "bfloat16"});
+  auto model = load_model(golden_folder(name), {.dtype = "bfloat16", .threads = 1});
   ASSERT_TRUE(model.ok()) << model.status();
   const Json expected = golden_expected(name);
   double sum = 0;
