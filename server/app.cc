@@ -1,0 +1,44 @@
+#include "server/app.h"
+
+#include <algorithm>
+
+namespace mole::server {
+namespace {
+
+// An engine without progress for so long is stuck; the process should be restarted.
+constexpr TimeUs kHeartbeatMaxUs = 30'000'000;
+
+}  // namespace
+
+std::vector<std::string> special_spellings(const text::Tokenizer& tokenizer) {
+  std::vector<std::string> spellings;
+  for (TokenId id = 0; id < tokenizer.vocab_size(); ++id) {
+    if (tokenizer.is_special(id) && !tokenizer.token_spelling(id).empty()) {
+      spellings.push_back(tokenizer.token_spelling(id));
+    }
+  }
+  std::sort(spellings.begin(), spellings.end());
+  return spellings;
+}
+
+App::App(AppOptions options, Metrics* metrics, const Clock* clock)
+    : options_(std::move(options)),
+      metrics_(metrics),
+      clock_(clock),
+      ready_gauge_(metrics->gauge("model_loaded", "1 once the model is loaded")),
+      pool_(options_.tokenizer_threads, static_cast<size_t>(options_.limits.tokenizer_queue_max)) {}
+
+void App::set_model(std::shared_ptr<const ServedModel> model) {
+  model_.store(std::move(model));
+  ready_gauge_.set(1);
+}
+
+bool App::alive() const {
+  const auto served = model();
+  return served == nullptr ||
+         clock_->now_us() - served->engine->stats().last_step_us < kHeartbeatMaxUs;
+}
+
+bool App::ready() const { return model() != nullptr && !draining() && alive(); }
+
+}  // namespace mole::server
