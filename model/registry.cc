@@ -4,6 +4,7 @@
 
 #include <exception>
 
+#include "base/file.h"
 #include "kernels/torch/team.h"
 #include "model/deepseek/model.h"
 #include "model/layers/architecture.h"
@@ -15,11 +16,27 @@ namespace mole::model {
 
 namespace {
 
+constexpr size_t kGenerationConfigBytesMax = 1 << 20;
+
 constexpr Architecture kArchitectures[] = {
     {"deepseek_v2", deepseek::build_v2},
     {"deepseek_v3", deepseek::build_v3},
     {"mixtral", mixtral::build},
 };
+
+/// Like transformers, generation stops at generation_config.json's eos_token_id if the folder has
+/// one: chat models name their end of turn only there.
+Status read_generation_eos(const std::filesystem::path& folder, ModelInfo* info) {
+  const std::filesystem::path path = folder / "generation_config.json";
+  if (!std::filesystem::exists(path)) return absl::OkStatus();
+  MOLE_ASSIGN_OR_RETURN(const std::string text, read_file(path, kGenerationConfigBytesMax));
+  const StatusOr<Json> config = parse_json(text);
+  if (!config.ok()) return annotate(config.status(), path.string());
+  ConfigReader reader(*config, "generation_config.json");
+  const std::vector<TokenId> eos = read_token_ids(reader, "eos_token_id", info->vocab_size);
+  if (!eos.empty()) info->eos_token_ids = eos;
+  return annotate(reader.status(), folder.string());
+}
 
 StatusOr<std::unique_ptr<Model>> load(const std::filesystem::path& folder,
                                       const LoadOptions& options) {
@@ -32,6 +49,7 @@ StatusOr<std::unique_ptr<Model>> load(const std::filesystem::path& folder,
   ParameterFactory parameters(&source, dtype, false, 2 * checkpoint->weight_bytes());
   MOLE_ASSIGN_OR_RETURN(auto decoder, architecture->build(checkpoint->config(), parameters));
   MOLE_RETURN_IF_ERROR(annotate(tensors.finish().status(), folder.string()));
+  MOLE_RETURN_IF_ERROR(read_generation_eos(folder, &decoder->mutable_info()));
   return std::make_unique<ServingModel>(std::move(decoder));
 }
 

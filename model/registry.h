@@ -17,8 +17,9 @@ struct LoadOptions {
 };
 
 /// Reads the checkpoint directory, checks everything, packs the weights.
-/// Errors: kNotFound, kInvalidArgument (config.json: key, value, accepted), kDataLoss (tensors: all
-/// problems listed), kUnimplemented (an architecture we don't have; lists those we have).
+/// Errors: kNotFound, kInvalidArgument (config.json: key, value, accepted; or tensors that don't
+/// fit it: all missing, unused and misshapen ones), kDataLoss (a corrupt file), kUnimplemented (an
+/// architecture we don't have; lists those we have).
 StatusOr<std::unique_ptr<Model>> load_model(const std::filesystem::path& folder,
                                             const LoadOptions& options);
 

@@ -39,6 +39,7 @@ class Decoder {
   void finish(const ParameterFactory& parameters, int64_t inactive_parameters);
 
   const ModelInfo& info() const { return info_; }
+  ModelInfo& mutable_info() { return info_; }  // while loading
   float eps() const { return config_.rms_norm_eps; }
 
   /// ids [T] -> hidden states [T, D] after the last layer, before the final norm.

@@ -2,6 +2,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <fstream>
+
 #include "model/registry.h"
 #include "model/trainable.h"
 #include "tests/model/tiny_models.h"
@@ -119,6 +121,36 @@ TEST(Config, UnknownDtypeListsAccepted) {
   EXPECT_EQ(model.status().code(), absl::StatusCode::kInvalidArgument);
   EXPECT_THAT(std::string(model.status().message()),
               AllOf(HasSubstr("int3"), HasSubstr("bfloat16")));
+}
+
+TEST(Config, GenerationConfigNamesTheEndTokens) {
+  const TinyCheckpoint checkpoint(tiny_config("deepseek_v3"), 1, DType::kFloat32);
+  const auto write = [&](const std::string& text) {
+    std::ofstream(checkpoint.folder() / "generation_config.json") << text;
+  };
+  EXPECT_EQ(checkpoint.load(DType::kFloat32)->info().eos_token_ids, std::vector<TokenId>{1});
+  write(R"({"eos_token_id": [3, 5]})");
+  EXPECT_EQ(checkpoint.load(DType::kFloat32)->info().eos_token_ids, (std::vector<TokenId>{3, 5}));
+  write(R"({"eos_token_id": 1000})");
+  const auto wrong = load_model(checkpoint.folder(), {});
+  EXPECT_EQ(wrong.status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(wrong.status().message()),
+              AllOf(HasSubstr("generation_config.json"), HasSubstr("1000")));
+}
+
+TEST(Config, TensorsThatDontFitAreListed) {
+  const TinyCheckpoint checkpoint(tiny_config("deepseek_v3"), 1, DType::kFloat32);
+  Json config = tiny_config("deepseek_v3");
+  config["n_shared_experts"] = 2;
+  config["num_hidden_layers"] = 2;
+  config["q_lora_rank"] = nullptr;
+  std::ofstream(checkpoint.folder() / "config.json") << config.dump();
+  const auto wrong = load_model(checkpoint.folder(), {});
+  EXPECT_EQ(wrong.status().code(), absl::StatusCode::kInvalidArgument) << wrong.status();
+  EXPECT_THAT(std::string(wrong.status().message()),
+              AllOf(HasSubstr("model.layers.0.self_attn.q_proj.weight"),
+                    HasSubstr("model.layers.0.self_attn.q_a_proj.weight"),
+                    HasSubstr("shared_experts.gate_proj.weight")));
 }
 
 TEST(Config, InfoSaysWhatTheModelIs) {
