@@ -109,12 +109,15 @@ AttentionGradients run_backward(const AttentionTensors& t, const at::Tensor& dou
   return g;
 }
 
-/// Copies head h of from [T, heads * dim] to columns first + h * head_stride of `to`.
+/// Copies head h of from [T, heads * dim] to columns first + h * head_stride of `to`, whose rows
+/// are either heads of head_stride numbers each, or hold the heads side by side (head_stride ==
+/// dim).
 void place_heads(const at::Tensor& from, int64_t heads, int64_t dim, const at::Tensor& to,
                  int64_t first, int64_t head_stride) {
-  for (int64_t h = 0; h < heads; ++h) {
-    copy_rows(from.narrow(1, h * dim, dim), to.narrow(1, first + h * head_stride, dim));
-  }
+  if (head_stride == dim) return copy_rows(from, to.narrow(1, first, heads * dim));
+  MOLE_CHECK_EQ(to.size(1), heads * head_stride);
+  const int64_t rows = from.size(0) * heads;
+  copy_rows(from.view({rows, dim}), to.view({rows, head_stride}).narrow(1, first, dim));
 }
 
 struct AttentionNode : torch::autograd::Node {

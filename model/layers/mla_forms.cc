@@ -160,8 +160,10 @@ at::Tensor Mla::latent_queries(const at::Tensor& q) {
   for (int64_t h = 0; h < config_.num_heads; ++h) {
     const int64_t first = h * (nope + rope);
     multiply_columns(q, first, key_up_[static_cast<size_t>(h)], q_latent, h * key);
-    kernels::copy_rows(q.narrow(1, first + nope, rope), q_latent.narrow(1, h * key + latent, rope));
   }
+  const int64_t all = q.size(0) * config_.num_heads;  // every head of every row as a row of its own
+  kernels::copy_rows(q.view({all, nope + rope}).narrow(1, nope, rope),
+                     q_latent.view({all, key}).narrow(1, latent, rope));
   return q_latent;
 }
 
@@ -189,11 +191,13 @@ void Mla::attend_absorbed(const at::Tensor& q, const at::Tensor& entries, const 
   const SegmentList segments = segments_of(step, AttentionForm::kAbsorbed);
   if (segments.empty()) return;
   pack_absorbed();
-  // The rows one after the other, so that each head's product is one call.
   int64_t rows = 0;
   for (const Segment* segment : segments) rows += segment->num_rows;
-  const at::Tensor q_rows = kernels::empty({rows, q.size(1)}, dtype_);
-  pack_rows(segments, q, q_rows);
+  // The rows one after the other, so that each head's product is one call; in a step that only
+  // decodes they already are.
+  const bool only = rows == q.size(0);
+  const at::Tensor q_rows = only ? q : kernels::empty({rows, q.size(1)}, dtype_);
+  if (!only) pack_rows(segments, q, q_rows);
   const at::Tensor q_latent = latent_queries(q_rows);
 
   const int64_t heads = config_.num_heads, latent = config_.kv_lora_rank;
@@ -214,11 +218,11 @@ void Mla::attend_absorbed(const at::Tensor& q, const at::Tensor& entries, const 
   kernels::attention(all.data(), static_cast<int64_t>(all.size()), team());
 
   const int64_t value = config_.v_head_dim;
-  const at::Tensor o_rows = kernels::empty({rows, heads * value}, dtype_);
+  const at::Tensor o_rows = only ? out : kernels::empty({rows, heads * value}, dtype_);
   for (int64_t h = 0; h < heads; ++h) {
     multiply_columns(o_latent, h * latent, value_up_[static_cast<size_t>(h)], o_rows, h * value);
   }
-  unpack_rows(segments, o_rows, out);
+  if (!only) unpack_rows(segments, o_rows, out);
 }
 
 }  // namespace mole::model
