@@ -73,6 +73,7 @@ class Server:
     def wait(self) -> int:
         code = self.process.wait(timeout=TIMEOUT_S)
         self._reader.join(timeout=TIMEOUT_S)
+        self.process.stderr.close()
         return code
 
     def stop(self) -> int:

@@ -255,7 +255,7 @@ class CommandLine(ServedModel):
         whole = self.mole("complete", *flags, PROMPT).stdout
         self.assertEqual(self.mole("complete", *flags, PROMPT).stdout, whole)
         stop = whole[4:7]
-        self.assertEqual(self.mole("complete", *flags, "--stop", stop, PROMPT).stdout,
+        self.assertEqual(self.mole("complete", PROMPT, *flags, "--stop", stop).stdout,
                          whole[: whole.index(stop)] + "\n")
 
     def test_exit_codes(self):

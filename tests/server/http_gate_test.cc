@@ -197,6 +197,11 @@ std::vector<Vector> framing_vectors() {
       {"CL too large", fields("Content-Length: 8388609\r\n", "ab"), 413},
       {"CL 2^63", fields("Content-Length: 9223372036854775808\r\n", "ab"), 413},
       {"unknown Expect", fields("Expect: 200-ok\r\n"), 417},
+  };
+}
+
+std::vector<Vector> chunk_vectors() {
+  return {
       {"chunk size missing", chunked("\r\nabc\r\n0\r\n\r\n"), 400},
       {"chunk size word", chunked("xyz\r\nabc\r\n0\r\n\r\n"), 400},
       {"chunk size plus", chunked("+3\r\nabc\r\n0\r\n\r\n"), 400},
@@ -216,7 +221,8 @@ std::vector<Vector> framing_vectors() {
 
 std::vector<Vector> all_vectors() {
   std::vector<Vector> all;
-  for (auto part : {request_line_vectors(), line_vectors(), host_vectors(), framing_vectors()}) {
+  for (auto part : {request_line_vectors(), line_vectors(), host_vectors(), framing_vectors(),
+                    chunk_vectors()}) {
     all.insert(all.end(), part.begin(), part.end());
   }
   return all;
