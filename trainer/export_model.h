@@ -11,10 +11,10 @@
 namespace mole::trainer {
 
 struct ExportOptions {
-  std::filesystem::path output;         // folder, made if missing
-  std::filesystem::path tokenizer;      // folder; empty: the run's data.tokenizer
-  std::filesystem::path chat_template;  // Jinja file; empty: contents one after the other
-  std::string dtype = "bfloat16";       // of the weights: float32 or bfloat16
+  std::filesystem::path output{};         // folder, made if missing
+  std::filesystem::path tokenizer{};      // folder; empty: the run's data.tokenizer
+  std::filesystem::path chat_template{};  // Jinja file; empty: contents one after the other
+  std::string dtype = "bfloat16";         // of the weights: float32 or bfloat16
 };
 
 /// Writes every file atomically, the weights last: a directory with model.safetensors is whole.

@@ -190,6 +190,7 @@ Status TrainingRun::step() {
                          (number % config_.eval_every == 0 || number == config_.steps);
   if (!evaluates) return absl::OkStatus();
   MOLE_ASSIGN_OR_RETURN(const EvalResult result, evaluate());
+  if (!std::isfinite(result.loss())) return not_finite("held-out loss", number);
   return log_->evaluation(number, result);
 }
 

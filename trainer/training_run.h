@@ -41,8 +41,8 @@ class TrainingRun {
                                                      const ResumeOptions& resume);
 
   /// Runs to the last step, or until `*stop` becomes true (then with a checkpoint of where it is).
-  /// Errors: kOutOfRange (loss or gradient is not finite: names the step), kInternal (a step
-  /// failed, or three checkpoints in a row could not be written).
+  /// Errors: kOutOfRange (loss, gradient or held-out loss is not finite: names the step), kInternal
+  /// (a step failed, or three checkpoints in a row could not be written).
   Status run(const std::atomic<bool>& stop);
 
  private:
