@@ -21,10 +21,10 @@ struct Head {
   const int64_t width = round_up16(args.forward.key_dim + args.forward.shared_dim);
   const int64_t value_width = round_up16(args.forward.value_dim);
   // Of the block of keys at hand.
-  float *keys = nullptr, *key_panels = nullptr;      // [64][width], and turned
-  float *values = nullptr, *value_panels = nullptr;  // [64][value_width], and turned
-  float *dk = nullptr, *dv = nullptr;                // [64][width], [64][value_width]
-  float *p = nullptr, *ds = nullptr;                 // [kRowBlock][64]
+  float *keys = nullptr, *key_panels = nullptr;  // [64][width], and turned
+  float* value_panels = nullptr;                 // [64][value_width] turned
+  float *dk = nullptr, *dv = nullptr;            // [64][width], [64][value_width]
+  float *p = nullptr, *ds = nullptr;             // [kRowBlock][64]
   // Of all rows.
   float *queries = nullptr, *dq = nullptr;       // [rows][width]
   float* dout = nullptr;                         // [rows][value_width]
@@ -62,10 +62,13 @@ template <typename T>
 void load_block(Head& h, int64_t block, int64_t keys) {
   const AttentionArgs& args = h.args.forward;
   widen_keys<T>(args, h.kv_head, block, h.width, h.keys);
-  turn_rows(h.keys, h.width, h.key_panels);
-  widen_values<T>(args, h.kv_head, block, h.value_width, h.values);
-  clear(h.values + keys * h.value_width, (kAttentionBlock - keys) * h.value_width);
-  turn_rows(h.values, h.value_width, h.value_panels);
+  turn_keys<T>(args, h.kv_head, block, h.width, h.key_panels);
+  const T* values = block_of<T>(args, args.value_blocks, block, h.kv_head * args.value_head_stride);
+  for (int64_t first = 0; first < kAttentionBlock; first += 16) {
+    const int64_t count = smaller(16, larger(0, keys - first));
+    turn_part(values + first * args.value_row_stride, args.value_row_stride, count, args.value_dim,
+              h.value_panels + first * h.value_width);
+  }
   clear(h.dk, kAttentionBlock * h.width);
   clear(h.dv, kAttentionBlock * h.value_width);
 }
@@ -147,13 +150,13 @@ void write_rows(const Head& h) {
 }
 
 void take_memory(Head& h) {
-  const int64_t block = kAttentionBlock * (3 * h.width + 3 * h.value_width);
+  const int64_t block = kAttentionBlock * (3 * h.width + 2 * h.value_width);
   const int64_t square = 2 * kRowBlock * kAttentionBlock;
   const int64_t per_row = 2 * h.width + h.value_width + 2;
   auto* memory = reinterpret_cast<float*>(thread_scratch(4 * (block + square + h.rows * per_row)));
   auto take = [&memory](int64_t count) { return (memory += count) - count; };
   for (float** p : {&h.keys, &h.key_panels, &h.dk}) *p = take(kAttentionBlock * h.width);
-  for (float** p : {&h.values, &h.value_panels, &h.dv}) {
+  for (float** p : {&h.value_panels, &h.dv}) {
     *p = take(kAttentionBlock * h.value_width);
   }
   h.p = take(kRowBlock * kAttentionBlock);

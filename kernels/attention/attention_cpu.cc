@@ -18,7 +18,6 @@ inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 struct Pass {
   int64_t width, value_width;      // key + shared, and value, rounded up to 16
   int64_t first_row, rows, group;  // rows [first_row, first_row + rows) of the head's group
-  float* keys;                     // [64][width]
   float* panels;                   // [4][width][16]
   float* values;                   // [64][value_width]
   float* queries;                  // [rows][width]
@@ -110,8 +109,7 @@ void attend_tile(const AttentionArgs& args, Pass& pass, int64_t r, int32_t rows,
 
 template <typename T>
 void load_block(const AttentionArgs& args, Pass& pass, int32_t kv_head, int64_t block) {
-  widen_keys<T>(args, kv_head, block, pass.width, pass.keys);
-  turn_rows(pass.keys, pass.width, pass.panels);
+  turn_keys<T>(args, kv_head, block, pass.width, pass.panels);
   widen_values<T>(args, kv_head, block, pass.value_width, pass.values);
 }
 
@@ -165,12 +163,11 @@ void rows_of(const AttentionArgs& args, int32_t kv_head, int64_t begin, int64_t 
   int64_t most = kPassFloats / row_floats / kTileRows * kTileRows;
   if (most < kTileRows) most = kTileRows;
   if (most > end - begin) most = end - begin;
-  const int64_t block_floats = kAttentionBlock * (2 * pass.width + pass.value_width);
+  const int64_t block_floats = kAttentionBlock * (pass.width + pass.value_width);
   const int64_t tile_floats = kTileRows * (kAttentionBlock + pass.value_width);
   const int64_t floats = block_floats + tile_floats + most * row_floats;
   auto* memory = reinterpret_cast<float*>(thread_scratch(floats * 4));
   auto take = [&memory](int64_t count) { return (memory += count) - count; };
-  pass.keys = take(kAttentionBlock * pass.width);
   pass.panels = take(kAttentionBlock * pass.width);
   pass.values = take(kAttentionBlock * pass.value_width);
   float* scores = take(kTileRows * kAttentionBlock);
