@@ -15,6 +15,9 @@ namespace {
 // Long enough to bridge the serial code between two kernels (some microseconds), short enough not
 // to keep a core from others where there are more threads than cores.
 constexpr int kSpins = 200;
+// More parts than threads, so that a thread that is held up holds up less.
+constexpr int64_t kPartsPerThread = 2;
+constexpr int32_t kMostThreads = 1024;  // parts fit 16 bits
 
 /// Flushes denormals in this scope, as the matrix units always do: bit 15 FTZ, bit 6 DAZ.
 class FlushDenormals {
@@ -41,74 +44,96 @@ void wait_while(const std::atomic<uint32_t>& value, uint32_t old) {
 
 struct ThreadTeam::Impl {
   explicit Impl(int32_t threads) : num_threads(threads) {
-    for (int32_t i = 1; i < threads; ++i) workers.emplace_back([this, i] { work(i); });
+    for (int32_t i = 1; i < threads; ++i) workers.emplace_back([this] { work(); });
   }
 
   ~Impl() {
-    stopping = true;
+    stopping.store(true, std::memory_order_relaxed);
     epoch.fetch_add(1, std::memory_order_release);
     epoch.notify_all();
     for (std::thread& worker : workers) worker.join();
   }
 
-  void work(int32_t index) {
+  void work() {
     const FlushDenormals flush;
     uint32_t seen = 0;
     while (true) {
       wait_while(epoch, seen);
-      const uint32_t now = epoch.load(std::memory_order_acquire);
-      if (now == seen) continue;
-      seen = now;
-      if (stopping) return;
-      run_part(index);
-      // The last one wakes the caller; what the parts wrote is released with the count.
-      if (pending.fetch_sub(1, std::memory_order_acq_rel) == 1) pending.notify_one();
+      // Before the ticket is read: a call that comes after it raises the epoch again.
+      seen = epoch.load(std::memory_order_acquire);
+      if (stopping.load(std::memory_order_relaxed)) return;
+      run_parts();
     }
   }
 
-  void run_part(int32_t index) const {
-    if (index >= parts) return;
+  /// Claims parts of the call under way until none is left.
+  void run_parts() {
+    uint64_t now = ticket.load(std::memory_order_acquire);
+    while (next_of(now) < parts_of(now)) {
+      if (!ticket.compare_exchange_weak(now, now + 1, std::memory_order_acq_rel)) continue;
+      // The call can't end before this part is done, so its fields stand still from here on.
+      run_part(next_of(now), parts_of(now));
+      if (left.fetch_sub(1, std::memory_order_acq_rel) == 1) left.notify_one();
+      now = ticket.load(std::memory_order_acquire);
+    }
+  }
+
+  void run_part(int64_t part, int64_t parts) const {
     const int64_t units = (count + grain - 1) / grain;
-    const int64_t begin = units * index / parts * grain;
-    const int64_t end = std::min(count, units * (index + 1) / parts * grain);
-    if (begin < end) (*fn)(begin, end);
+    const int64_t begin = units * part / parts * grain;
+    const int64_t end = std::min(count, units * (part + 1) / parts * grain);
+    (*fn)(begin, end);
   }
 
   void run(int64_t total, int64_t step, const RangeFn& range_fn) {
-    count = total;
-    grain = step;
-    fn = &range_fn;
-    parts = std::min<int64_t>(num_threads, (total + step - 1) / step);
-    if (parts == 1) {
+    const int64_t units = (total + step - 1) / step;
+    if (num_threads == 1 || units == 1) {
       range_fn(0, total);
       return;
     }
-    pending.store(static_cast<uint32_t>(num_threads - 1), std::memory_order_relaxed);
-    epoch.fetch_add(1, std::memory_order_release);
+    count = total;
+    grain = step;
+    fn = &range_fn;
+    const auto parts = static_cast<uint32_t>(std::min(units, kPartsPerThread * num_threads));
+    left.store(parts, std::memory_order_relaxed);
+    const uint32_t call = epoch.load(std::memory_order_relaxed) + 1;
+    ticket.store(make_ticket(call, parts), std::memory_order_release);
+    epoch.store(call, std::memory_order_release);
     epoch.notify_all();
-    run_part(0);
+    run_parts();
     while (true) {
-      const uint32_t left = pending.load(std::memory_order_acquire);
-      if (left == 0) return;
-      wait_while(pending, left);
+      const uint32_t rest = left.load(std::memory_order_acquire);
+      if (rest == 0) return;
+      wait_while(left, rest);
     }
   }
 
+  // A ticket names a call, how many parts it has and which is next, in one word: a claim by a
+  // worker that comes too late, in another call, fails or is a claim in that call.
+  static uint64_t make_ticket(uint32_t call, uint32_t parts) {
+    return (uint64_t{call} << 32) | (uint64_t{parts} << 16);
+  }
+  static uint32_t parts_of(uint64_t value) { return static_cast<uint32_t>(value >> 16) & 0xffffu; }
+  static uint32_t next_of(uint64_t value) { return static_cast<uint32_t>(value) & 0xffffu; }
+
   const int32_t num_threads;
-  // The call under way; written before `epoch` is raised, read by workers after they saw it.
-  int64_t count = 0, grain = 1, parts = 1;
+  // The call under way; written before `ticket`, read after a claim.
+  int64_t count = 0, grain = 1;
   const RangeFn* fn = nullptr;
-  bool stopping = false;
+  std::atomic<bool> stopping{false};
 
   std::atomic<uint32_t> epoch{0};
-  alignas(64) std::atomic<uint32_t> pending{0};
+  alignas(64) std::atomic<uint64_t> ticket{0};
+  alignas(64) std::atomic<uint32_t> left{0};
   std::atomic<bool> busy{false};
   std::vector<std::thread> workers;
 };
 
 ThreadTeam::ThreadTeam(int32_t threads) {
   MOLE_CHECK_GE(threads, 0);
-  const auto cores = static_cast<int32_t>(std::max(1u, std::thread::hardware_concurrency()));
+  MOLE_CHECK_LE(threads, kMostThreads);
+  const auto cores = static_cast<int32_t>(
+      std::clamp(std::thread::hardware_concurrency(), 1u, unsigned{kMostThreads}));
   impl_ = std::make_unique<Impl>(threads == 0 ? cores : threads);
 }
 

@@ -32,10 +32,10 @@ class ThreadTeam {
 
   int32_t num_threads() const;
 
-  /// Calls `fn(begin, end)` on contiguous parts that cover [0, count), at most one a thread, each a
-  /// multiple of `grain` (but the last); returns when all are done. Workers run with denormals
-  /// flushed (FTZ and DAZ), as the matrix units do. Thread: one caller at a time; not from inside
-  /// `fn`.
+  /// Calls `fn(begin, end)` on contiguous parts that cover [0, count), a few a thread, each
+  /// beginning at a multiple of `grain`; returns when all are done. `fn` runs with denormals
+  /// flushed (FTZ and DAZ), as in the matrix units. Thread: one caller at a time; not from inside
+  /// `fn`. `fn` must not throw.
   void parallel_for(int64_t count, int64_t grain, RangeFn fn);
 
  private:
