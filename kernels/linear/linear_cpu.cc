@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "kernels/cpu/scratch.h"
+#include "kernels/cpu/transpose.h"
 #include "kernels/linear/store_block.h"
 
 namespace mole::kernels::MOLE_ISA {
@@ -161,23 +162,35 @@ class Walker {
   int64_t panel_;
 };
 
-float value(const float* x) { return *x; }
-float value(const BFloat16* x) { return to_float(*x); }
-
 /// One row of x as float32, padded with zeros to `padded`.
 template <typename T>
 void stage_row(const LinearArgs& args, int64_t row, int64_t padded, float* out) {
-  const auto* x = static_cast<const T*>(args.x);
+  const T* x = static_cast<const T*>(args.x) + memory_row(args, row) * args.x_stride;
   const int64_t k = args.weight->k();
-  if (args.x_transposed) {
-    for (int64_t i = 0; i < k; ++i) out[i] = value(x + memory_row(args, i) * args.x_stride + row);
-  } else {
-    const T* source = x + memory_row(args, row) * args.x_stride;
-    for (int64_t i = 0; i < k; i += 16) {
-      store_part16(out + i, load_part16(source + i, k - i), k - i);
+  for (int64_t i = 0; i < k; i += 16) store_part16(out + i, load_part16(x + i, k - i), k - i);
+  std::fill(out + k, out + padded, 0.0f);
+}
+
+/// Rows [row, row + count) of transposed x, likewise, in blocks of 16 rows by 16 k.
+template <typename T>
+void stage_transposed(const LinearArgs& args, int64_t row, int64_t count, int64_t padded,
+                      float* out) {
+  const auto* x = static_cast<const T*>(args.x) + row;
+  alignas(64) float lines[16 * 16], turned[16 * 16];
+  for (int64_t i = 0; i < count; i += 16) {
+    for (int64_t k0 = 0; k0 < padded; k0 += 16) {
+      for (int64_t k = k0; k < k0 + 16; ++k) {
+        const bool inside = k < args.weight->k();
+        store16(lines + 16 * (k - k0),
+                inside ? load_part16(x + memory_row(args, k) * args.x_stride + i, count - i)
+                       : zero16());
+      }
+      transpose16(lines, 16 * sizeof(float), reinterpret_cast<uint32_t*>(turned));
+      for (int64_t r = 0; r < std::min(int64_t{16}, count - i); ++r) {
+        store16(out + (i + r) * padded + k0, load16(turned + 16 * r));
+      }
     }
   }
-  std::fill(out + k, out + padded, 0.0f);
 }
 
 /// Rows in turns of kStagedRows, copied to working memory as float32.
@@ -192,8 +205,12 @@ void run_staged(const LinearArgs& args, const LinearPart& part) {
   for (int64_t i = 0; i < turn; ++i) rows[i] = staged + i * padded;
   for (int64_t row = part.row_begin; row < part.row_end; row += turn) {
     const int64_t count = std::min(turn, part.row_end - row);
-    for (int64_t i = 0; i < count; ++i) {
-      stage_row<typename Kernel::Weight>(args, row + i, padded, staged + i * padded);
+    if (args.x_transposed) {
+      stage_transposed<typename Kernel::Weight>(args, row, count, padded, staged);
+    } else {
+      for (int64_t i = 0; i < count; ++i) {
+        stage_row<typename Kernel::Weight>(args, row + i, padded, staged + i * padded);
+      }
     }
     walker.rows(rows, row, count, part.panel_begin, part.panel_end);
   }
