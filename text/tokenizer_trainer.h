@@ -16,7 +16,7 @@ enum class TokenizerKind { kByteLevelBpe, kUnigram };
 struct TokenizerTrainOptions {
   TokenizerKind kind = TokenizerKind::kByteLevelBpe;
   int32_t vocab_size = 4096;                // special tokens included
-  int32_t min_frequency = 2;                // BPE: no merge for pairs that are rarer
+  int32_t min_frequency = 2;                // BPE: no merge of a rarer pair
   std::vector<std::string> special_tokens;  // get the ids 0, 1, …
   std::string bos_token;  // put before every text by the post-processor; "" = none
 };
