@@ -6,13 +6,12 @@
 namespace mole::server {
 
 Choice::Choice(const std::shared_ptr<const text::Tokenizer>& tokenizer,
-               const GenerationParams& params, TokenId last_prompt_token)
+               const GenerationParams& params, std::optional<TokenId> token_before)
     : params_(params),
       detokenizer_(tokenizer, params.skip_special_tokens),
       stop_matcher_(params.stop, params.include_stop_str_in_output) {
-  // Output continues the prompt: a tokenizer that drops the space of a text's first word must not
-  // drop it here.
-  detokenizer_.push(last_prompt_token);
+  // A tokenizer that drops the space of a text's first word must not drop it here.
+  if (token_before.has_value()) detokenizer_.push(*token_before);
 }
 
 bool Choice::push_text(const std::string& text) {

@@ -33,8 +33,9 @@ using StopReason = std::variant<std::monostate, std::string, TokenId>;
 
 class Choice {
  public:
+  /// The output continues the text of `token_before`, if there is one.
   Choice(const std::shared_ptr<const text::Tokenizer>& tokenizer, const GenerationParams& params,
-         TokenId last_prompt_token);
+         std::optional<TokenId> token_before);
 
   /// A generated token. True if it completed a stop string: the choice is then finished.
   bool push(runtime::StreamEvent event);

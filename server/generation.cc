@@ -1,5 +1,6 @@
 #include "server/generation.h"
 
+#include <algorithm>
 #include <chrono>
 
 #include "base/log.h"
@@ -17,6 +18,19 @@ ResponseIdentity make_identity(const ServedModel& model, const std::string& requ
   return {(chat ? "chatcmpl-" : "cmpl-") + request_id, now.count(), model.name()};
 }
 
+/// A late token of the prompt that is text by itself, for the output to continue; the last ones may
+/// be special tokens or parts of a code point.
+std::optional<TokenId> token_before(const ServedModel& model, const GenerationParams& params,
+                                    const std::vector<TokenId>& prompt) {
+  constexpr size_t kLookBack = 8;
+  for (size_t back = 1; back <= std::min(kLookBack, prompt.size()); ++back) {
+    const TokenId id = prompt[prompt.size() - back];
+    text::Detokenizer probe(model.tokenizer, params.skip_special_tokens);
+    if (!probe.push(id).empty() && probe.finish().empty()) return id;
+  }
+  return std::nullopt;
+}
+
 }  // namespace
 
 Generation::Generation(const App& app, std::shared_ptr<const ServedModel> model,
@@ -31,8 +45,9 @@ Generation::Generation(const App& app, std::shared_ptr<const ServedModel> model,
   format_ = make_format(make_identity(*model_, request_id, spec_.chat), *model_->tokenizer,
                         spec_.params, spec_.prompts);
   for (const Prompt& prompt : spec_.prompts) {
+    const auto before = token_before(*model_, spec_.params, prompt.ids);
     for (int32_t i = 0; i < spec_.params.n; ++i) {
-      choices_.emplace_back(model_->tokenizer, spec_.params, prompt.ids.back());
+      choices_.emplace_back(model_->tokenizer, spec_.params, before);
     }
   }
 }
@@ -43,8 +58,8 @@ std::optional<ApiError> Generation::submit() {
     request.id = model_->engine->next_request_id();
     request.prompt = prompt.ids;
     request.sampling = spec_.params.sampling;
-    request.sampling.max_tokens = resolve_max_tokens(
-        spec_.params, *model_, static_cast<int64_t>(prompt.ids.size()), spec_.max_tokens_fallback);
+    request.sampling.max_tokens =
+        resolve_max_tokens(spec_.params, *model_, static_cast<int64_t>(prompt.ids.size()));
     request.n = spec_.params.n;
     request.deadline_us = deadline_us_;
     request.cache_salt = spec_.params.cache_salt;

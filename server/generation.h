@@ -21,8 +21,6 @@ struct GenerationSpec {
   GenerationParams params;
   std::vector<Prompt> prompts;
   bool chat = false;
-  std::optional<int64_t>
-      max_tokens_fallback;  // without max_tokens; absent: what the context leaves
 };
 
 class Generation final : public StreamListener, public std::enable_shared_from_this<Generation> {

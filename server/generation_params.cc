@@ -164,9 +164,8 @@ std::optional<ApiError> read_common_fields(FieldReader& fields, const ServedMode
 }
 
 int32_t resolve_max_tokens(const GenerationParams& params, const ServedModel& model,
-                           int64_t prompt_tokens, std::optional<int64_t> fallback) {
+                           int64_t prompt_tokens) {
   if (params.max_tokens.has_value()) return static_cast<int32_t>(*params.max_tokens);
-  if (fallback.has_value()) return static_cast<int32_t>(*fallback);
   // At least one, so that a prompt that fills the context is refused as too long, not as odd.
   const int64_t room = std::max<int64_t>(1, model.engine->options().max_model_len - prompt_tokens);
   return static_cast<int32_t>(std::min(room, model.defaults.max_new_tokens.value_or(room)));

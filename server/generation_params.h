@@ -43,10 +43,10 @@ std::optional<ApiError> read_common_fields(FieldReader& fields, const ServedMode
 /// 404 model_not_found unless `fields` leaves the model out or names a served one.
 std::optional<ApiError> check_model_name(FieldReader& fields, const ServedModel& model);
 
-/// The tokens that a prompt of `prompt_tokens` may generate: as asked for, else `fallback`, else
-/// what the context leaves.
+/// The tokens that a prompt of `prompt_tokens` may generate: as asked for, else what the context
+/// leaves, bounded by the model's own default.
 int32_t resolve_max_tokens(const GenerationParams& params, const ServedModel& model,
-                           int64_t prompt_tokens, std::optional<int64_t> fallback);
+                           int64_t prompt_tokens);
 
 /// Fails on the first of `keys` that is present and says something (null, false, {}, [] do not):
 /// features that we don't have must not be ignored silently.

@@ -2,6 +2,8 @@
 // a 400 that names the field, and never reaches the engine.
 #include <gtest/gtest.h>
 
+#include <cstdlib>
+#include <random>
 #include <string>
 #include <vector>
 
@@ -242,6 +244,31 @@ TEST_F(Fields, BodiesThatAreNoObject) {
   }
   EXPECT_EQ(status(nested_64), 200);
   EXPECT_EQ(status(keys + "}"), 200);
+}
+
+// Good bodies with random changes: answered or refused, never an error of ours, and the server
+// lives.
+TEST_F(Fields, MutatedBodiesAreAnsweredOrRefused) {
+  const char* given = std::getenv("MOLE_TEST_SEED");
+  const uint64_t seed = given != nullptr ? std::stoull(given) : 1;
+  SCOPED_TRACE("MOLE_TEST_SEED=" + std::to_string(seed));
+  std::mt19937_64 random(seed);
+  const std::string alphabet = "{}[]\",:0129-.eEtrufalsn\\ \x80\xc3\xa4<|>";
+  Json full = good_body(kChat);
+  full.update({{"n", 2}, {"stop", {"a"}}, {"logprobs", true}, {"top_logprobs", 1}, {"seed", 1}});
+  for (const char* path : {kCompletions, kChat}) {
+    for (int round = 0; round < 150; ++round) {
+      std::string body = (path == kChat ? full : good_body(path)).dump();
+      for (uint64_t changes = random() % 3 + 1; changes > 0; --changes) {
+        const size_t at = random() % body.size();
+        const char c = alphabet[random() % alphabet.size()];
+        random() % 2 == 0 ? (void)(body[at] = c) : (void)body.insert(at, 1, c);
+      }
+      const int status = exchange(server_.port(), post(path, body)).status;
+      EXPECT_TRUE(status == 200 || status == 400 || status == 404) << status << " for " << body;
+    }
+  }
+  EXPECT_EQ(server_.post_json(kCompletions, good_body(kCompletions)).status, 200);
 }
 
 TEST_F(Fields, ContentTypeAndEncoding) {
