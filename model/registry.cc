@@ -8,8 +8,8 @@
 #include "kernels/torch/team.h"
 #include "model/deepseek/model.h"
 #include "model/layers/architecture.h"
+#include "model/layers/serving_model.h"
 #include "model/mixtral/model.h"
-#include "model/serving_model.h"
 #include "model_loader/checkpoint.h"
 
 namespace mole::model {

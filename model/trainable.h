@@ -21,8 +21,8 @@
 #include "base/ids.h"
 #include "base/json.h"
 #include "base/status.h"
+#include "model/layers/named_tensor.h"
 #include "model/model.h"
-#include "model/named_tensor.h"
 #include "model_loader/tensor_view.h"
 
 namespace mole::model {

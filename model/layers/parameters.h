@@ -11,7 +11,7 @@
 #include "base/dtype.h"
 #include "kernels/torch/expert_bank.h"
 #include "kernels/torch/weight.h"
-#include "model/named_tensor.h"
+#include "model/layers/named_tensor.h"
 #include "model_loader/checkpoint.h"
 
 namespace mole::model {

@@ -1,4 +1,4 @@
-#include "model/serving_model.h"
+#include "model/layers/serving_model.h"
 
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty.h>
