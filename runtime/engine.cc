@@ -1,5 +1,7 @@
 #include "runtime/engine.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <atomic>
 #include <chrono>
@@ -24,6 +26,15 @@ namespace {
 uint64_t random_key() {
   std::random_device device;
   return (uint64_t{device()} << 32) | device();
+}
+
+// A cache that the machine can't hold must be an error now, not the kernel's killer later.
+Status check_memory(int64_t kv_cache_bytes) {
+  const int64_t memory = int64_t{sysconf(_SC_PHYS_PAGES)} * sysconf(_SC_PAGESIZE);
+  if (memory <= 0 || kv_cache_bytes < memory) return absl::OkStatus();
+  return absl::InvalidArgumentError("kv-cache-bytes is " + std::to_string(kv_cache_bytes) +
+                                    "; accepted: less than this machine's memory of " +
+                                    std::to_string(memory) + " bytes");
 }
 
 uint64_t draw_seed(uint64_t key, RequestId id) {
@@ -174,6 +185,7 @@ StatusOr<std::unique_ptr<Engine>> Engine::create(std::unique_ptr<model::Model> m
                                                  const EngineOptions& options, const Clock* clock,
                                                  Metrics* metrics) {
   MOLE_ASSIGN_OR_RETURN(const EngineOptions resolved, resolve_options(options, model->info()));
+  MOLE_RETURN_IF_ERROR(check_memory(resolved.kv_cache_bytes));
   auto impl = std::make_unique<Impl>(std::move(model), resolved, clock, metrics);
   return std::unique_ptr<Engine>(new Engine(std::move(impl)));
 }
@@ -217,7 +229,7 @@ void Engine::cancel(RequestId id, std::optional<int32_t> index) { impl_->inbox.c
 void Engine::begin_drain() { impl_->draining = true; }
 bool Engine::draining() const { return impl_->draining; }
 bool Engine::idle() const { return impl_->live_requests == 0; }
-void Engine::abort_all(Status status) { impl_->inbox.abort_all(std::move(status)); }
+void Engine::abort_all(Status status) { impl_->inbox.abort_all(status); }
 
 EngineStats Engine::stats() const {
   const Impl& state = *impl_;

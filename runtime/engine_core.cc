@@ -270,7 +270,8 @@ void EngineCore::fail_request(RequestState* request, const Status& status) {
   StreamEvent event;
   event.kind = StreamEvent::Kind::kError;
   event.finish_reason = FinishReason::kError;
-  event.error = status;
+  // Its own copy: a Status counts its users, and this one goes to another thread.
+  event.error = Status(status.code(), status.message());
   request->stream->push_last(std::move(event));
 }
 
@@ -293,17 +294,10 @@ void EngineCore::remove_ended() {
     requests_[i] = std::move(requests_.back());
     requests_.pop_back();
   }
+  refresh_gauges();
 }
 
 void EngineCore::note_step(const StepPlan& plan, TimeUs began_us) {
-  const BlockPool& pool = scheduler_.pool();
-  const int32_t queued = scheduler_.num_queued_requests();
-  metrics_->kv_blocks_used.set(pool.num_used());
-  metrics_->kv_utilization_ratio.set(static_cast<double>(pool.num_used()) / pool.num_blocks());
-  metrics_->prefix_cache_blocks.set(scheduler_.prefix_cache().num_published());
-  metrics_->sequences_running.set(scheduler_.num_running());
-  metrics_->requests_waiting.set(queued);
-  metrics_->requests_running.set(static_cast<double>(scheduler_.num_requests() - queued));
   const Scheduler::PrefixStats& prefix = scheduler_.prefix_stats();
   metrics_->prefix_cache_queries.add(
       static_cast<double>(prefix.queried_tokens - reported_prefix_.queried_tokens));
@@ -315,7 +309,19 @@ void EngineCore::note_step(const StepPlan& plan, TimeUs began_us) {
   metrics_->steps.add();
   metrics_->iteration_tokens.observe(plan.num_tokens);
   metrics_->step_time.observe(seconds(began_us, clock_->now_us()));
-  if (++num_steps_ % kExpertLoadSteps == 0) note_experts();
+  if (++num_steps_ % kExpertLoadSteps == 0 || scheduler_.idle()) note_experts();
+}
+
+// Also after a cancellation, as an engine that has become idle takes no further step.
+void EngineCore::refresh_gauges() {
+  const BlockPool& pool = scheduler_.pool();
+  const int32_t queued = scheduler_.num_queued_requests();
+  metrics_->kv_blocks_used.set(pool.num_used());
+  metrics_->kv_utilization_ratio.set(static_cast<double>(pool.num_used()) / pool.num_blocks());
+  metrics_->prefix_cache_blocks.set(scheduler_.prefix_cache().num_published());
+  metrics_->sequences_running.set(scheduler_.num_running());
+  metrics_->requests_waiting.set(queued);
+  metrics_->requests_running.set(static_cast<double>(scheduler_.num_requests() - queued));
 }
 
 void EngineCore::note_experts() {

@@ -68,6 +68,7 @@ class EngineCore {
   void note_left_queue(RequestState* request);
   void remove_ended();
   void note_step(const StepPlan& plan, TimeUs began_us);
+  void refresh_gauges();
   void note_experts();
 
   std::unique_ptr<model::Model> model_;

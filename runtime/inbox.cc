@@ -44,9 +44,9 @@ void Inbox::cancel(RequestId id, std::optional<int32_t> index) {
   wake_locked();
 }
 
-void Inbox::abort_all(Status status) {
+void Inbox::abort_all(const Status& status) {
   std::lock_guard lock(mutex_);
-  abort_ = std::move(status);
+  abort_ = Status(status.code(), status.message());  // shares nothing with the caller's
   wake_locked();
 }
 

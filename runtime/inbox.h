@@ -40,7 +40,7 @@ class Inbox {
   /// False, and `request` untouched, if the box is closed or a request of that id lives already.
   bool submit(std::unique_ptr<RequestState>& request);
   void cancel(RequestId id, std::optional<int32_t> index);
-  void abort_all(Status status);
+  void abort_all(const Status& status);
   /// The engine shall end. Nothing can be submitted any more.
   void stop();
 

@@ -1,7 +1,7 @@
 #include "runtime/sampler.h"
 
 #include <algorithm>
-#include <cmath>
+#include <bit>
 #include <limits>
 #include <numeric>
 
@@ -13,30 +13,79 @@ namespace {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
-// First guess of how many tokens a nucleus holds, and how the guess grows.
-constexpr size_t kNucleusGuess = 64;
-constexpr size_t kNucleusGrowth = 8;
+// Weights lie in [0, 1]. For the nucleus they fall into buckets, 16 to each power of two, the
+// largest first; what is below 2^-64 falls into the last.
+constexpr int kBucketShift = 52 - 4;
+constexpr size_t kBuckets = 64 * 16 + 1;
+
+size_t bucket_of(double weight) {
+  const uint64_t below_one = std::bit_cast<uint64_t>(1.0) - std::bit_cast<uint64_t>(weight);
+  return std::min<size_t>(below_one >> kBucketShift, kBuckets - 1);
+}
 
 struct RowLook {
   TokenId argmax = -1;  // lowest id of the largest value; -1 = no value above -inf
   bool broken = false;  // NaN or +inf somewhere
 };
 
+// In lanes that the compiler turns into vector registers.
 RowLook look_at(std::span<const float> row) {
-  RowLook look;
-  float largest = -kInfinity;
-  for (size_t id = 0; id < row.size(); ++id) {
-    look.broken |= !(row[id] < kInfinity);
-    if (row[id] > largest) {
-      largest = row[id];
-      look.argmax = static_cast<TokenId>(id);
+  constexpr size_t kLanes = 16;
+  float largest[kLanes];
+  int32_t broken[kLanes] = {};
+  std::fill(largest, largest + kLanes, -kInfinity);
+  const size_t whole = row.size() / kLanes * kLanes;
+  for (size_t id = 0; id < whole; id += kLanes) {
+    for (size_t lane = 0; lane < kLanes; ++lane) {
+      const float value = row[id + lane];
+      largest[lane] = value > largest[lane] ? value : largest[lane];
+      broken[lane] |= value < kInfinity ? 0 : 1;  // a NaN is not below anything
     }
   }
+  RowLook look;
+  for (size_t id = whole; id < row.size(); ++id) {
+    largest[0] = std::max(largest[0], row[id]);
+    look.broken |= !(row[id] < kInfinity);
+  }
+  look.broken |= std::any_of(broken, broken + kLanes, [](int32_t lane) { return lane != 0; });
+  const float most = *std::max_element(largest, largest + kLanes);
+  if (look.broken || most == -kInfinity) return look;
+  look.argmax = static_cast<TokenId>(std::find(row.begin(), row.end(), most) - row.begin());
   return look;
 }
 
+// exp(x) for x <= 0, without branches so that a loop over it is vectorised; a weight that can't
+// matter (x < -700) is 0. Relative error below 1e-14: Taylor's series to degree 11 on [-ln 2 / 2,
+// ln 2 / 2].
+double exp_not_positive(double x) {
+  constexpr double kLog2E = 1.4426950408889634074;
+  constexpr double kLn2High = 0x1.62e42fefp-1, kLn2Low = 0x1.473de6af278edp-34;
+  constexpr double kRound = 0x1.8p52;  // adding it leaves an integer in the low bits
+  const double bounded = x < -700.0 ? -700.0 : x;
+  const double shifted = bounded * kLog2E + kRound;
+  const double n = shifted - kRound;
+  const double r = (bounded - n * kLn2High) - n * kLn2Low;
+  // Written out: the vectoriser gives up on a loop in the loop.
+  double sum = 1.0 / 39916800;
+  sum = sum * r + 1.0 / 3628800;
+  sum = sum * r + 1.0 / 362880;
+  sum = sum * r + 1.0 / 40320;
+  sum = sum * r + 1.0 / 5040;
+  sum = sum * r + 1.0 / 720;
+  sum = sum * r + 1.0 / 120;
+  sum = sum * r + 1.0 / 24;
+  sum = sum * r + 1.0 / 6;
+  sum = sum * r + 1.0 / 2;
+  sum = sum * r + 1.0;
+  sum = sum * r + 1.0;
+  const uint64_t exponent = std::bit_cast<uint64_t>(shifted) << 52;
+  const double scaled = std::bit_cast<double>(std::bit_cast<uint64_t>(sum) + exponent);
+  return x < -700.0 ? 0.0 : scaled;
+}
+
 double weight_of(float logit, float largest, double temperature) {
-  return std::exp((static_cast<double>(logit) - static_cast<double>(largest)) / temperature);
+  return exp_not_positive((static_cast<double>(logit) - static_cast<double>(largest)) /
+                          temperature);
 }
 
 // Where the running sum of `weights` passes u times their total.
@@ -64,6 +113,7 @@ Sampler::Sampler(int32_t vocab_size) {
   candidates_.reserve(static_cast<size_t>(vocab_size));
   weights_.reserve(static_cast<size_t>(vocab_size));
   all_weights_.reserve(static_cast<size_t>(vocab_size));
+  bucket_sums_.reserve(kBuckets);
 }
 
 StatusOr<TokenId> Sampler::sample(std::span<const float> logits, const SampleContext& context) {
@@ -133,27 +183,36 @@ void Sampler::choose_candidates(std::span<const float> logits, float largest,
   keep_min_p(params.min_p);
 }
 
-// The nucleus is small when the model is sure: sort only as many of the largest as it needs.
+// Only the tokens that the nucleus needs are sorted: sums by bucket tell how far down it reaches.
 void Sampler::choose_nucleus(std::span<const float> logits, float largest,
                              const SamplingParams& params) {
   const double total = weigh_all(logits, largest, params.temperature);
-  for (size_t guess = kNucleusGuess;; guess *= kNucleusGrowth) {
-    select_largest(logits, guess, &candidates_);
-    weights_.clear();
-    for (const TokenId id : candidates_) weights_.push_back(all_weights_[static_cast<size_t>(id)]);
-    if (candidates_.size() == logits.size() || sum_of(weights_) >= params.top_p * total) break;
+  bucket_sums_.assign(kBuckets, 0.0);
+  for (const double weight : all_weights_) bucket_sums_[bucket_of(weight)] += weight;
+  size_t last = 0;
+  for (double sum = bucket_sums_[0]; sum < params.top_p * total && last + 1 < kBuckets;) {
+    sum += bucket_sums_[++last];
   }
+  candidates_.clear();
+  for (size_t id = 0; id < logits.size(); ++id) {
+    if (bucket_of(all_weights_[id]) <= last) candidates_.push_back(static_cast<TokenId>(id));
+  }
+  std::sort(candidates_.begin(), candidates_.end(), [logits](TokenId a, TokenId b) {
+    const float value_a = logits[static_cast<size_t>(a)], value_b = logits[static_cast<size_t>(b)];
+    return value_a > value_b || (value_a == value_b && a < b);
+  });
+  weights_.clear();
+  for (const TokenId id : candidates_) weights_.push_back(all_weights_[static_cast<size_t>(id)]);
   keep_top_p(params.top_p, total);
 }
 
 double Sampler::weigh_all(std::span<const float> logits, float largest, double temperature) {
-  all_weights_.clear();
-  double total = 0;
-  for (const float logit : logits) {
-    all_weights_.push_back(weight_of(logit, largest, temperature));
-    total += all_weights_.back();
+  all_weights_.resize(logits.size());
+  double* const weights = all_weights_.data();
+  for (size_t id = 0; id < logits.size(); ++id) {
+    weights[id] = weight_of(logits[id], largest, temperature);
   }
-  return total;
+  return sum_of(all_weights_);
 }
 
 // Keeps the fewest of the largest whose weights reach top_p of `total`.

@@ -50,6 +50,7 @@ class Sampler {
   std::vector<TokenId> candidates_;  // what the filters left
   std::vector<double> weights_;      // of candidates_; the largest logit has weight 1
   std::vector<double> all_weights_;  // [vocab_size]
+  std::vector<double> bucket_sums_;  // of all_weights_, the largest weights first
 };
 
 }  // namespace mole::runtime

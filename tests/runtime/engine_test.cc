@@ -187,6 +187,23 @@ TEST_F(EngineTest, CancelEndsTheRequest) {
   EXPECT_EQ(reader.rest(1).back().finish_reason, FinishReason::kCancelled);
 }
 
+TEST_F(EngineTest, GaugesAreZeroAfterACancellation) {
+  sim::FakeModelOptions model;
+  model.before_step = gate_.before(5);
+  start({}, model);
+  auto stream = *engine_->submit(request({5, 6, 7}, 500));
+  Reader reader(stream);
+  reader.next();
+  engine_->cancel(stream->id());
+  gate_.open();
+  reader.rest(1);
+  engine_.reset();  // joins the thread: the gauges have their last values
+  const std::string text = metrics_.expose();
+  EXPECT_THAT(text, HasSubstr("mole_kv_blocks_used 0\n"));
+  EXPECT_THAT(text, HasSubstr("mole_requests_running 0\n"));
+  EXPECT_THAT(text, HasSubstr("mole_waiting_tokens 0\n"));
+}
+
 TEST_F(EngineTest, CancelOfOneSequenceLeavesTheOthers) {
   EngineOptions options;
   options.stream_events_max = 4096;
@@ -300,6 +317,16 @@ TEST_F(EngineTest, FindsPromptsAgainInThePrefixCache) {
   GenerateRequest other_salt = request(prompt, 2);
   other_salt.cache_salt = "tenant";
   EXPECT_EQ(Reader(*engine_->submit(other_salt)).rest(1).back().usage.cached_tokens, 0);
+}
+
+TEST_F(EngineTest, ACacheBeyondTheMachinesMemoryIsRefused) {
+  EngineOptions options;
+  options.kv_cache_bytes = int64_t{1}
+                           << 39;  // a block is 512 bytes: 2^30 of them are a legal number
+  const auto engine = Engine::create(std::make_unique<sim::FakeModel>(sim::FakeModelOptions{}),
+                                     options, &clock_, &metrics_);
+  EXPECT_EQ(engine.status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(engine.status().message()), HasSubstr("kv-cache-bytes"));
 }
 
 TEST_F(EngineTest, MetricsTellWhatHappened) {
