@@ -18,7 +18,7 @@ constexpr int64_t kTileRows = 16;
 constexpr int64_t kTile = kTileRows * kBlockK;  // elements of a tile of x or of the weight
 constexpr int kTileStride = 64;                 // bytes
 // Packed x of one turn: it stays in the second-level cache beside the weight's panels.
-constexpr int64_t kTurnBytes = int64_t{512} << 10;
+constexpr int64_t kTurnBytes = int64_t{1} << 20;
 
 /// 16 rows by 32 k from row-major x; rows and k past the end are zeros.
 void pack_tile(const LinearArgs& args, int64_t row, int64_t count, int64_t k0, BFloat16* out) {

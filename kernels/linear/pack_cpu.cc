@@ -16,22 +16,22 @@ const T* element(const PackSource& source, int64_t n, int64_t k) {
   return static_cast<const T*>(source.weight) + row * source.stride + column;
 }
 
-void pack_panel_f32(const PackSource& source, int64_t panel, float* out) {
-  const int64_t n0 = panel * kPanel;
+/// k0 … k0 + depth of one panel, `out` being the place of k0.
+void pack_block_f32(const PackSource& source, int64_t n0, int64_t k0, int64_t depth, float* out) {
   const int64_t columns = std::min(kPanel, source.n - n0);
   int64_t k = 0;
   if (columns == kPanel && source.transposed) {
-    for (; k < source.k; ++k) store16(out + k * kPanel, load16(element<float>(source, n0, k)));
+    for (; k < depth; ++k) store16(out + k * kPanel, load16(element<float>(source, n0, k0 + k)));
   } else if (columns == kPanel && source.rows == nullptr) {
     const int64_t stride = source.stride * static_cast<int64_t>(sizeof(float));
-    for (; k + 16 <= source.k; k += 16) {
-      transpose16(element<float>(source, n0, k), stride,
+    for (; k + 16 <= depth; k += 16) {
+      transpose16(element<float>(source, n0, k0 + k), stride,
                   reinterpret_cast<uint32_t*>(out + k * kPanel));
     }
   }
-  for (; k < source.k; ++k) {
+  for (; k < depth; ++k) {
     for (int64_t i = 0; i < kPanel; ++i) {
-      out[k * kPanel + i] = i < columns ? *element<float>(source, n0 + i, k) : 0.0f;
+      out[k * kPanel + i] = i < columns ? *element<float>(source, n0 + i, k0 + k) : 0.0f;
     }
   }
 }
@@ -50,21 +50,16 @@ void pack_whole_tile(const PackSource& source, int64_t n0, int64_t k0, BFloat16*
   }
 }
 
-void pack_panel_bf16(const PackSource& source, int64_t panel, BFloat16* out) {
-  const int64_t n0 = panel * kPanel;
+/// The same for bfloat16: a tile, padded with zeros.
+void pack_block_bf16(const PackSource& source, int64_t n0, int64_t k0, int64_t depth,
+                     BFloat16* out) {
   const int64_t columns = std::min(kPanel, source.n - n0);
-  for (int64_t k0 = 0; k0 < source.k; k0 += kBlockK, out += kBlockK * kPanel) {
-    const int64_t depth = std::min(kBlockK, source.k - k0);
-    const bool strided = source.transposed || source.rows == nullptr;
-    if (columns == kPanel && depth == kBlockK && strided) {
-      pack_whole_tile(source, n0, k0, out);
-      continue;
-    }
-    std::fill(out, out + kBlockK * kPanel, BFloat16{});
-    for (int64_t k = 0; k < depth; ++k) {
-      for (int64_t i = 0; i < columns; ++i) {
-        out[(k / 2 * kPanel + i) * 2 + k % 2] = *element<BFloat16>(source, n0 + i, k0 + k);
-      }
+  const bool strided = source.transposed || source.rows == nullptr;
+  if (columns == kPanel && depth == kBlockK && strided) return pack_whole_tile(source, n0, k0, out);
+  std::fill(out, out + kBlockK * kPanel, BFloat16{});
+  for (int64_t k = 0; k < depth; ++k) {
+    for (int64_t i = 0; i < columns; ++i) {
+      out[(k / 2 * kPanel + i) * 2 + k % 2] = *element<BFloat16>(source, n0 + i, k0 + k);
     }
   }
 }
@@ -74,11 +69,20 @@ void pack_panel_bf16(const PackSource& source, int64_t panel, BFloat16* out) {
 void pack_panels(const PackSource& source, std::byte* packed, int64_t panel_begin,
                  int64_t panel_end) {
   const int64_t size = panel_elements(source.dtype, source.k);
-  for (int64_t panel = panel_begin; panel < panel_end; ++panel) {
-    if (source.dtype == DType::kBFloat16) {
-      pack_panel_bf16(source, panel, reinterpret_cast<BFloat16*>(packed) + panel * size);
-    } else {
-      pack_panel_f32(source, panel, reinterpret_cast<float*>(packed) + panel * size);
+  // Transposed, a line of memory holds several panels: they are packed together, along the lines.
+  const int64_t group = source.transposed ? 8 : 1;
+  for (int64_t first = panel_begin; first < panel_end; first += group) {
+    const int64_t last = std::min(panel_end, first + group);
+    for (int64_t k0 = 0; k0 < source.k; k0 += kBlockK) {
+      const int64_t depth = std::min(kBlockK, source.k - k0);
+      for (int64_t panel = first; panel < last; ++panel) {
+        const int64_t n0 = panel * kPanel, to = panel * size + k0 * kPanel;
+        if (source.dtype == DType::kBFloat16) {
+          pack_block_bf16(source, n0, k0, depth, reinterpret_cast<BFloat16*>(packed) + to);
+        } else {
+          pack_block_f32(source, n0, k0, depth, reinterpret_cast<float*>(packed) + to);
+        }
+      }
     }
   }
 }
