@@ -158,6 +158,7 @@ void Options::add_list(const std::string& name, std::vector<std::string>* values
                     ->type_name("TEXT…")
                     ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
                     ->expected(1)
+                    ->allow_extra_args(false)
                     ->delimiter('\0'),
                 name);
   impl_->remember(name, values);

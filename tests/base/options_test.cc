@@ -76,6 +76,19 @@ TEST(Options, BooleansHaveTheirOpposite) {
   EXPECT_FALSE(values.caching);
 }
 
+TEST(Options, ListsTakeOneValueAFlagAndLeavePositionalsAlone) {
+  std::vector<std::string> names;
+  std::string folder;
+  Options options("prog", "A program.");
+  options.add_list("served-model-name", &names, "Names");
+  options.add_positional("model", &folder, "Folder");
+  const char* args[] = {"prog", "--served-model-name", "a", "--served-model-name", "b", "DIR"};
+  int exit_code = -1;
+  ASSERT_TRUE(options.parse(6, args, &exit_code));
+  EXPECT_EQ(names, (std::vector<std::string>{"a", "b"}));
+  EXPECT_EQ(folder, "DIR");
+}
+
 TEST(Options, UnknownFlagsAndKeysGetASuggestion) {
   Values values;
   const Outcome flag = parse(&values, {"--max-num-seq", "3"});

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Downloads pinned, hashed wheels and unpacks them side by side into a folder.
+"""Downloads pinned, hashed wheels and unpacks them side by side into a folder. A file that is there
+already is replaced, never rewritten: a running program may have it mapped.
 
 Usage: fetch_wheels.py REQUIREMENTS FOLDER [SKIPPED_GLOB ...]
 Does nothing when the folder already holds what the requirements file names. Wheels are unpacked, not
@@ -34,6 +35,8 @@ def unpack(wheel: pathlib.Path, folder: pathlib.Path, skipped: list[str]) -> Non
         for entry in archive.infolist():
             if any(fnmatch.fnmatch(entry.filename, glob) for glob in skipped):
                 continue
+            if not entry.is_dir():
+                (folder / entry.filename).unlink(missing_ok=True)
             path = pathlib.Path(archive.extract(entry, folder))
             if entry.external_attr >> 16 & 0o111 and path.is_file():
                 path.chmod(0o755)
