@@ -19,8 +19,6 @@ set(MOLE_SANITIZE "" CACHE STRING "Sanitizers to build with")
 add_library(mole_options INTERFACE)
 target_compile_options(mole_options INTERFACE
   -Wall -Wextra -Wconversion -Wshadow -Wno-sign-conversion -Werror
-  # GCC 12 sees overlaps in std::string's operator+ that are none (its bug 105329).
-  $<$<CXX_COMPILER_ID:GNU>:-Wno-restrict>
   # No contraction behind our back: a fused multiply-add is written where it is meant (promise 1).
   -ffp-contract=off)
 target_include_directories(mole_options INTERFACE ${CMAKE_SOURCE_DIR})
