@@ -1,12 +1,17 @@
 #include "server/app.h"
 
 #include <algorithm>
+#include <thread>
+
+#include "base/log.h"
 
 namespace mole::server {
 namespace {
 
 // An engine without progress for so long is stuck; the process should be restarted.
 constexpr TimeUs kHeartbeatMaxUs = 30'000'000;
+// Far longer than a wake takes.
+constexpr TimeUs kReleaseMaxUs = 5'000'000;
 
 }  // namespace
 
@@ -27,6 +32,19 @@ App::App(AppOptions options, Metrics* metrics, const Clock* clock)
       clock_(clock),
       ready_gauge_(metrics->gauge("model_loaded", "1 once the model is loaded")),
       pool_(options_.tokenizer_threads, static_cast<size_t>(options_.limits.tokenizer_queue_max)) {}
+
+App::~App() {
+  pool_.stop();
+  const auto served = model_.exchange(nullptr);
+  const TimeUs end = clock_->now_us() + kReleaseMaxUs;
+  while (served != nullptr && served.use_count() > 1) {
+    if (clock_->now_us() > end) {
+      log::error("a request outlives the server", {{"holders", served.use_count() - 1}});
+      return;
+    }
+    std::this_thread::yield();
+  }
+}
 
 void App::set_model(std::shared_ptr<const ServedModel> model) {
   model_.store(std::move(model));

@@ -47,6 +47,9 @@ class App {
  public:
   /// `metrics` and `clock` must outlive the app.
   App(AppOptions options, Metrics* metrics, const Clock* clock);
+  /// Waits until nobody else holds the model: the engine's thread does for the time of a wake,
+  /// and must not be the one that ends the engine. Stop the HTTP server first.
+  ~App();
 
   const ServerLimits& limits() const { return options_.limits; }
   const AppOptions& options() const { return options_; }
