@@ -28,6 +28,8 @@ void declare_model_options(Options& options, Settings* s) {
               "share the cache of equal prompt beginnings");
   options.add("max-queued-requests", &s->max_queued_requests, 1, kInt32Max, "",
               "requests that wait to run; more get 429");
+  options.add("max-queued-tokens", &s->max_queued_tokens, 0, kInt64Max, "TOKENS",
+              "prompt tokens that wait to run, 0 = 4 times the KV cache; more get 429");
   options.add("queue-wait-max-ms", &s->queue_wait_max_ms, 0, kInt32Max, "MS",
               "longest wait of a request in the queue");
 }
@@ -64,6 +66,7 @@ runtime::EngineOptions engine_options(const Settings& settings) {
   options.max_num_batched_tokens = static_cast<int32_t>(settings.max_num_batched_tokens);
   options.kv_cache_bytes = settings.kv_cache_memory_bytes;
   options.max_queued_requests = static_cast<int32_t>(settings.max_queued_requests);
+  options.max_queued_tokens = settings.max_queued_tokens;
   options.queue_wait_max_us = settings.queue_wait_max_ms * 1'000;
   options.enable_prefix_caching = settings.enable_prefix_caching;
   options.max_sequences_per_request = static_cast<int32_t>(settings.limits.n_max);

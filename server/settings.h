@@ -26,6 +26,7 @@ struct Settings {
   int64_t max_num_seqs = runtime::EngineOptions{}.max_num_seqs;
   int64_t max_num_batched_tokens = runtime::EngineOptions{}.max_num_batched_tokens;
   int64_t max_queued_requests = runtime::EngineOptions{}.max_queued_requests;
+  int64_t max_queued_tokens = 0;
   int64_t queue_wait_max_ms = runtime::EngineOptions{}.queue_wait_max_us / 1'000;
   int64_t kv_cache_memory_bytes = 0;
   bool enable_prefix_caching = true;
