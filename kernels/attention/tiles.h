@@ -6,7 +6,7 @@
 #include <cstdint>
 
 #include "kernels/attention/attention.h"
-#include "kernels/attention/lanes.h"
+#include "kernels/cpu/lanes.h"
 #include "kernels/cpu/transpose.h"
 
 namespace mole::kernels::MOLE_ISA {

@@ -1,4 +1,4 @@
-#include "kernels/attention/lanes.h"
+#include "kernels/cpu/lanes.h"
 #include "kernels/cross_entropy/cross_entropy_rows.h"
 
 namespace mole::kernels::MOLE_ISA {

@@ -1,6 +1,6 @@
 #include <cmath>
 
-#include "kernels/attention/lanes.h"
+#include "kernels/cpu/lanes.h"
 #include "kernels/rms_norm/rms_norm_rows.h"
 
 namespace mole::kernels::MOLE_ISA {

@@ -1,4 +1,4 @@
-#include "kernels/attention/lanes.h"
+#include "kernels/cpu/lanes.h"
 #include "kernels/router/router_rows.h"
 
 namespace mole::kernels::MOLE_ISA {
