@@ -38,12 +38,39 @@ struct StepOutput {
   std::span<const float> logits;  // [R, vocab_size] float32, valid until the model's next step
 };
 
+/// Whose hidden states a draft goes on from.
+enum class DraftSource : uint8_t {
+  kForward,  // rows of the last forward
+  kDraft,    // rows of the last draft: the same module again, one token further
+};
+
+/// One pass of the multi-token-prediction module. Row t of `step` continues row `rows[t]` of the
+/// call that `source` names, which stood at position p and whose own token was known; the token
+/// after it is step.token_ids[t]. The module then says what follows that: its logits are of
+/// position p + 2.
+///
+///   after forward:  positions[t] = p, the position of that row;
+///   after a draft:  positions[t] = p + 1, one more than in that draft.
+///
+/// The module has one layer of the cache of its own and writes an entry at positions[t]; entries of
+/// rejected drafts are overwritten when the true tokens come by. For a good draft every position
+/// should pass through it, prompts too (rows that want no logits cost no head); a position left out
+/// makes drafts worse, never anything else. Sequences, forms, block tables and logit_rows are as in
+/// a forward.
+struct DraftInput {
+  StepInput step;                 // T rows
+  std::span<const int32_t> rows;  // [T], rows of the earlier call, each in [0, its T)
+  DraftSource source = DraftSource::kForward;
+};
+
 struct ModelInfo {
   std::string architecture;  // "deepseek_v3", …
   int32_t vocab_size = 0;
   int32_t num_layers = 0;
-  int32_t context_length = 0;     // max_position_embeddings
-  int32_t kv_entry_elements = 0;  // per token and layer
+  int32_t num_mtp_layers = 0;  // multi-token-prediction modules that were loaded: 0 or 1
+  int32_t cache_layers() const { return num_layers + num_mtp_layers; }  // KvCacheShape::num_layers
+  int32_t context_length = 0;                                           // max_position_embeddings
+  int32_t kv_entry_elements = 0;                                        // per token and layer
   DType dtype = DType::kFloat32;  // of weights, activations and cache
   int64_t weight_bytes = 0;       // resident, after packing
   int64_t num_parameters = 0;
@@ -64,6 +91,16 @@ class Model {
   /// other sequences, on how the prompt was cut in chunks, or on the number of threads.
   /// Thread: one caller at a time. Errors: kInternal.
   virtual Status forward(const StepInput& input, KvCache& cache, StepOutput* output) = 0;
+
+  /// Drafts with the multi-token-prediction module (DeepSeek-V3, arXiv 2412.19437, section 2.2).
+  /// Never changes what forward computes: it reads hidden states that the model keeps of its last
+  /// forward (or draft) and writes only the cache's last layer. `output` as forward's; a draft's
+  /// logits are valid until the next forward or draft.
+  /// Thread: forward's. Errors: kUnimplemented without the module (ModelInfo::num_mtp_layers == 0),
+  /// kInternal.
+  virtual Status draft(const DraftInput& /*input*/, KvCache& /*cache*/, StepOutput* /*output*/) {
+    return absl::UnimplementedError("this model has no multi-token-prediction module");
+  }
 
   /// Tokens routed to each expert since the last call, [num_moe_layers * num_experts]; then zeroed.
   virtual std::vector<int64_t> take_expert_loads() { return {}; }
