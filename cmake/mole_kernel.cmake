@@ -6,6 +6,7 @@ set(MOLE_FLAGS_avx2 -mavx2 -mfma -mf16c -mbmi2)
 # GCC 12 calls the deliberately undefined operands in its own AVX-512 headers uninitialized.
 set(MOLE_FLAGS_avx512 ${MOLE_FLAGS_avx2} -mavx512f -mavx512bw -mavx512vl -mavx512dq
   -mprefer-vector-width=512 -Wno-uninitialized -Wno-maybe-uninitialized)
+set(MOLE_FLAGS_avx512bf16 ${MOLE_FLAGS_avx512} -mavx512bf16)
 set(MOLE_FLAGS_amx ${MOLE_FLAGS_avx512} -mamx-tile -mamx-bf16)
 
 function(mole_kernel_isa target)

@@ -7,6 +7,7 @@ std::vector<OpCases> adamw_cases();
 std::vector<OpCases> attention_cases();
 std::vector<OpCases> cross_entropy_cases();
 std::vector<OpCases> embedding_cases();
+std::vector<OpCases> kv_entry_cases();
 std::vector<OpCases> linear_cases();
 std::vector<OpCases> moe_cases();
 std::vector<OpCases> rms_norm_cases();
@@ -21,6 +22,7 @@ std::vector<OpCases> all_cases() {
            attention_cases,
            cross_entropy_cases,
            embedding_cases,
+           kv_entry_cases,
            linear_cases,
            moe_cases,
            rms_norm_cases,

@@ -91,13 +91,15 @@ bool check(const OpCases& op) {
 }
 
 void print_ceilings(const Ceilings& c, int32_t threads, bool json) {
-  const char* form =
-      json ? "{\"isa\":\"%s\",\"threads\":%d,\"memory_gbytes_per_s\":%.2f,"
-             "\"cache_gbytes_per_s\":%.2f,\"f32_gflops\":%.1f,\"bf16_gflops\":%.1f}\n"
-           : "%s, %d threads: memory %.1f GB/s, second-level caches %.1f GB/s, float32 %.0f "
-             "GFLOP/s, bfloat16 %.0f GFLOP/s\n";
+  const char* form = json ? "{\"isa\":\"%s\",\"threads\":%d,\"memory_gbytes_per_s\":%.2f,"
+                            "\"one_thread_gbytes_per_s\":%.2f,\"cache_gbytes_per_s\":%.2f,\"f32_"
+                            "gflops\":%.1f,\"bf16_gflops\":%.1f}\n"
+                          : "%s, %d threads: memory %.1f GB/s (one thread %.1f), second-level "
+                            "caches %.1f GB/s, float32 %.0f "
+                            "GFLOP/s, bfloat16 %.0f GFLOP/s\n";
   std::printf(form, isa_name(isa()), threads, c.memory_bytes_per_s * 1e-9,
-              c.cache_bytes_per_s * 1e-9, c.f32_flops * 1e-9, c.bf16_flops * 1e-9);
+              c.one_thread_bytes_per_s * 1e-9, c.cache_bytes_per_s * 1e-9, c.f32_flops * 1e-9,
+              c.bf16_flops * 1e-9);
 }
 
 int bench(const Options& options) {

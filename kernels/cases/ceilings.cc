@@ -10,6 +10,7 @@
 #include <memory>
 
 #include "base/check.h"
+#include "kernels/cases/gemv_probe.h"
 #include "kernels/cpu/isa.h"
 
 namespace mole::kernels {
@@ -18,6 +19,7 @@ namespace {
 // Many short tries, of which the best counts: a try of a millisecond or two fits between the
 // moments in which others use a shared core.
 constexpr int kTries = 60;
+constexpr int kMemoryTries = 5;
 
 struct Free {
   void operator()(float* data) const { std::free(data); }
@@ -33,13 +35,13 @@ std::unique_ptr<float[], Free> huge_floats(int64_t count) {
   return std::unique_ptr<float[], Free>(data);
 }
 
-/// Best rate of `amount` per second of fn, all threads at once: fn(thread, try).
-double best_rate(ThreadTeam& team, double amount, const std::function<void(int64_t, int64_t)>& fn) {
+/// Best rate of `amount` per second of fn, all threads at once: fn(thread).
+double best_rate(ThreadTeam& team, double amount, const std::function<void(int64_t)>& fn) {
   double best = 0;
   for (int64_t turn = 0; turn < kTries; ++turn) {
     const double start = seconds_now();
     auto part = [&](int64_t begin, int64_t end) {
-      for (int64_t thread = begin; thread < end; ++thread) fn(thread, turn);
+      for (int64_t thread = begin; thread < end; ++thread) fn(thread);
     };
     team.parallel_for(team.num_threads(), 1, part);
     best = std::max(best, amount / (seconds_now() - start));
@@ -51,6 +53,11 @@ double best_rate(ThreadTeam& team, double amount, const std::function<void(int64
 std::atomic<float> sink{0};
 
 }  // namespace
+
+bool probe_has_bf16() {
+  __builtin_cpu_init();
+  return isa() != Isa::kAvx2 && __builtin_cpu_supports("avx512bf16") != 0;
+}
 
 double seconds_now() {
   using Seconds = std::chrono::duration<double>;
@@ -64,33 +71,35 @@ Ceilings measure_ceilings(ThreadTeam& team, bool brief) {
   const int64_t threads = team.num_threads();
   Ceilings out;
 
-  // Beyond any last-level cache of today, except in the brief form; a try reads a part of it.
-  constexpr int64_t kPartFloats = int64_t{1} << 22;
-  const int64_t total_bytes = (brief ? int64_t{64} : int64_t{1024}) << 20;
-  const int64_t parts = std::max<int64_t>(1, total_bytes / 4 / kPartFloats / threads);
-  const auto memory = huge_floats(parts * kPartFloats * threads);
-  out.memory_bytes_per_s = best_rate(
-      team, static_cast<double>(kPartFloats * threads * 4), [&](int64_t thread, int64_t turn) {
-        const int64_t part = turn % parts * threads + thread;
-        sink = probe_read(memory.get() + part * kPartFloats, kPartFloats);
-      });
+  const int64_t memory_bytes = (brief ? int64_t{64} : int64_t{2048}) << 20;
+  out.memory_bytes_per_s = out.one_thread_bytes_per_s = 0;
+  {
+    GemvProbe probe(team, memory_bytes);
+    ThreadTeam alone(1);
+    for (int turn = 0; turn < kMemoryTries; ++turn) {
+      out.memory_bytes_per_s = std::max(out.memory_bytes_per_s, probe.rate(team, memory_bytes));
+      // A part does: alone it takes twice the time.
+      out.one_thread_bytes_per_s =
+          std::max(out.one_thread_bytes_per_s, probe.rate(alone, memory_bytes / 4));
+    }
+  }
   constexpr int64_t kCacheFloats = int64_t{1} << 17;
   constexpr int64_t kCacheRounds = 100;
-  out.cache_bytes_per_s =
-      best_rate(team, static_cast<double>(kCacheRounds * kCacheFloats * threads * 4),
-                [&](int64_t thread, int64_t) {
-                  for (int64_t round = 0; round < kCacheRounds; ++round) {
-                    sink = probe_read(memory.get() + thread * kPartFloats, kCacheFloats);
-                  }
-                });
+  const auto memory = huge_floats(kCacheFloats * threads);
+  out.cache_bytes_per_s = best_rate(
+      team, static_cast<double>(kCacheRounds * kCacheFloats * threads * 4), [&](int64_t thread) {
+        for (int64_t round = 0; round < kCacheRounds; ++round) {
+          sink = probe_read(memory.get() + thread * kCacheFloats, kCacheFloats);
+        }
+      });
   constexpr int64_t kRounds = 100000;
   out.f32_flops = best_rate(team, kFlopsPerFmaRound * static_cast<double>(kRounds * threads),
-                            [&](int64_t, int64_t) { sink = probe_fma(kRounds); });
+                            [&](int64_t) { sink = probe_fma(kRounds); });
   out.bf16_flops = out.f32_flops;
   if (isa() == Isa::kAmx) {
     constexpr int64_t kAmxRounds = 20000;
     out.bf16_flops = best_rate(team, kFlopsPerAmxRound * static_cast<double>(kAmxRounds * threads),
-                               [&](int64_t, int64_t) { probe_amx(kAmxRounds); });
+                               [&](int64_t) { probe_amx(kAmxRounds); });
   }
   return out;
 }

@@ -9,13 +9,19 @@
 namespace mole::kernels {
 
 struct Ceilings {
-  double memory_bytes_per_s = 0;  // prefetched read of memory in huge pages
-  double cache_bytes_per_s = 0;   // read of 512 KiB a thread, again and again
-  double f32_flops = 0;           // fused multiply-adds in registers
-  double bf16_flops = 0;          // AMX in registers; without AMX as f32
+  double memory_bytes_per_s = 0;      // measure_gemv_bandwidth
+  double one_thread_bytes_per_s = 0;  // the same, one thread
+  double cache_bytes_per_s = 0;       // read of 512 KiB a thread, again and again
+  double f32_flops = 0;               // fused multiply-adds in registers
+  double bf16_flops = 0;              // AMX in registers; without AMX as f32
 };
-/// Best of several tries, of about 0.3 s in all; `brief` reads less memory.
+/// Best of several tries, of about 2 s in all; `brief` reads memory that a cache may hold.
 Ceilings measure_ceilings(ThreadTeam& team, bool brief);
+
+/// Bytes per second of the prefetched product of one vector with packed bfloat16 weights of `bytes`
+/// (GemvProbe: for repeated short measurements), read once by all threads of the team; the best of
+/// five. Takes that much memory for the call. 2 GiB and more measure memory on most machines.
+double measure_gemv_bandwidth(ThreadTeam& team, int64_t bytes);
 
 /// Monotonic seconds.
 double seconds_now();
