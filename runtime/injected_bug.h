@@ -1,4 +1,4 @@
-// Five known bugs that a test build can switch on, to show that the simulation finds them. In every
+// Known bugs that a test build can switch on, to show that the simulation finds them. In every
 // other build `injected(…)` is the constant false and the compiler removes the branch.
 #pragma once
 
@@ -6,11 +6,14 @@ namespace mole::runtime {
 
 enum class InjectedBug {
   kNone,
-  kForgottenRefcount,  // a block found in the prefix cache is used without counting the use
-  kBlockBoundary,      // a sequence that just filled a block gets no new one
-  kWrongFormHash,      // the prefix cache forgets which arithmetic made a token's entry
-  kLostFinish,         // a sequence ends without its kFinished event
-  kStarvation,         // a pre-empted sequence loses its place in the queue
+  kForgottenRefcount,       // a block found in the prefix cache is used without counting the use
+  kBlockBoundary,           // a sequence that just filled a block gets no new one
+  kWrongFormHash,           // the prefix cache forgets which arithmetic made a token's entry
+  kLostFinish,              // a sequence ends without its kFinished event
+  kStarvation,              // a pre-empted sequence loses its place in the queue
+  kPageReusedWhileWritten,  // a block whose page is on its way to the swap file is taken
+  kPageNotVerified,         // a page from the swap file is taken without looking at its checksum
+  kPageOfAnother,           // … without looking at whose it is
 };
 
 #ifdef MOLE_INJECT_BUGS

@@ -2,115 +2,78 @@
 
 #include <algorithm>
 #include <bit>
-#include <charconv>
+#include <random>
 
 #include "base/check.h"
-#include "base/file.h"
-#include "model/model.h"
 #include "runtime/injected_bug.h"
 
 namespace mole::runtime {
-namespace {
 
-using model::kBlockTokens;
-
-// One round of a multiply-and-fold mixer; only the spread over the buckets depends on its quality.
-uint64_t mix(uint64_t hash, uint64_t value) {
-  hash = (hash ^ value) * 0x9E3779B97F4A7C15u;
-  return hash ^ (hash >> 29);
-}
-
-uint64_t hash_key(const SaltDigest& salt, uint64_t parent, const PrefixCache::Contents& contents) {
-  uint64_t hash = mix(parent == 0 ? salt.words[0] : 0, parent);
-  if (!injected(InjectedBug::kWrongFormHash)) {
-    hash = mix(hash, static_cast<uint64_t>(contents.num_expanded));
-  }
-  for (const TokenId token : contents.tokens) hash = mix(hash, static_cast<uint32_t>(token));
-  return hash;
-}
-
-}  // namespace
-
-SaltDigest digest_salt(std::string_view salt) {
-  const std::string hex = sha256_hex(std::as_bytes(std::span(salt)));
-  SaltDigest digest;
-  for (size_t i = 0; i < digest.words.size(); ++i) {
-    const char* first = hex.data() + 16 * i;
-    std::from_chars(first, first + 16, digest.words[i], 16);
-  }
-  return digest;
+int32_t worth_of(int32_t priority, bool found_again) {
+  constexpr int32_t kMiddle = 4, kMost = kWorthLevels - 2;
+  const int64_t value = priority;
+  const auto steps = static_cast<int32_t>(std::bit_width(static_cast<uint64_t>(std::abs(value))));
+  const int32_t level = std::clamp(value > 0 ? kMiddle - steps : kMiddle + steps, 0, kMost);
+  return level + (found_again ? 1 : 0);
 }
 
 PrefixCache::PrefixCache(BlockPool* pool)
     : pool_(pool),
+      bucket_secret_(std::random_device{}() | 1u),
       entries_(pool->num_blocks()),
-      tokens_(static_cast<size_t>(pool->num_blocks()) * kBlockTokens),
-      buckets_(std::bit_ceil(static_cast<size_t>(pool->num_blocks()) * 2), -1) {}
+      buckets_(std::bit_ceil(static_cast<size_t>(pool->num_blocks()) * 2), -1),
+      released_(pool->num_blocks()) {}
 
-PrefixCache::Contents PrefixCache::block_contents(std::span<const TokenId> tokens,
-                                                  int32_t num_prompt, int32_t block) {
-  const int32_t first = block * kBlockTokens;
-  return {tokens.subspan(first, kBlockTokens), std::clamp(num_prompt - first, 0, kBlockTokens)};
+size_t PrefixCache::bucket_of(const BlockKey& key) const {
+  const uint64_t mixed = (key.words[0] ^ bucket_secret_) * 0x9E3779B97F4A7C15u;
+  return (mixed >> 32) & (buckets_.size() - 1);
 }
 
-int32_t PrefixCache::find(uint64_t hash, const SaltDigest& salt, uint64_t parent,
-                          const Contents& contents) const {
-  int32_t block = buckets_[hash & (buckets_.size() - 1)];
-  for (; block >= 0; block = entries_[block].next_in_bucket) {
-    const Entry& entry = entries_[block];
-    if (entry.hash != hash || entry.parent != parent) continue;
-    if (parent == 0 && entry.salt != salt) continue;
-    if (entry.num_expanded != contents.num_expanded && !injected(InjectedBug::kWrongFormHash)) {
-      continue;
-    }
-    const TokenId* held = tokens_.data() + static_cast<size_t>(block) * kBlockTokens;
-    if (std::equal(contents.tokens.begin(), contents.tokens.end(), held)) return block;
-  }
-  return -1;
+BlockId PrefixCache::find(const BlockKey& key) const {
+  int32_t block = buckets_[bucket_of(key)];
+  while (block >= 0 && entries_[block].key != key) block = entries_[block].next_in_bucket;
+  return BlockId{block};
 }
 
-ChainLink PrefixCache::match(const SaltDigest& salt, std::span<const TokenId> tokens,
-                             int32_t num_prompt, int32_t tokens_max, std::vector<BlockId>* blocks) {
-  ChainLink link;
-  while ((link.blocks + 1) * kBlockTokens <= tokens_max) {
-    const Contents contents = block_contents(tokens, num_prompt, link.blocks);
-    const uint64_t hash = hash_key(salt, link.serial, contents);
-    const int32_t block = find(hash, salt, link.serial, contents);
-    if (block < 0) break;
+int32_t PrefixCache::match(std::span<const BlockKey> keys, int32_t priority,
+                           std::vector<BlockId>* blocks) {
+  int32_t count = 0;
+  for (const BlockKey& key : keys) {
+    const BlockId block = find(key);
+    if (block.value < 0) break;
     // The first block of a chain is the one most requests share: forgetting it there shows soonest.
-    if (!injected(InjectedBug::kForgottenRefcount) || link.blocks > 0) {
-      pool_->add_ref(BlockId{block});
-    }
-    blocks->push_back(BlockId{block});
-    link = {entries_[block].serial, link.blocks + 1};
+    if (!injected(InjectedBug::kForgottenRefcount) || count > 0) pool_->add_ref(block);
+    Entry& entry = entries_[block.value];
+    entry.found_again = true;
+    entry.priority = std::min(entry.priority, priority);
+    blocks->push_back(block);
+    ++count;
   }
-  return link;
+  return count;
 }
 
-ChainLink PrefixCache::publish(BlockId id, const SaltDigest& salt, ChainLink link,
-                               const Contents& contents) {
-  MOLE_CHECK_EQ(contents.tokens.size(), size_t{kBlockTokens});
-  MOLE_CHECK_GT(pool_->refs(id), 0);
-  const uint64_t hash = hash_key(salt, link.serial, contents);
-  const int32_t equal = find(hash, salt, link.serial, contents);
-  if (equal >= 0) return {entries_[equal].serial, link.blocks + 1};
-  Entry& entry = entries_[id.value];
-  MOLE_CHECK_EQ(entry.serial, uint64_t{0});
-  entry = {next_serial_++, hash, link.serial, salt, contents.num_expanded, bucket(hash)};
-  bucket(hash) = id.value;
-  std::copy(contents.tokens.begin(), contents.tokens.end(),
-            tokens_.begin() + static_cast<ptrdiff_t>(id.value) * kBlockTokens);
+void PrefixCache::publish(BlockId block, const BlockKey& key, int32_t priority) {
+  MOLE_CHECK_GT(pool_->refs(block), 0);
+  if (find(key).value >= 0) return;
+  Entry& entry = entries_[block.value];
+  MOLE_CHECK(!entry.published);
+  int32_t& first = buckets_[bucket_of(key)];
+  entry.key = key;
+  entry.published = true;
+  entry.found_again = false;
+  entry.priority = priority;
+  entry.next_in_bucket = first;
+  first = block.value;
   ++num_published_;
-  return {entry.serial, link.blocks + 1};
 }
 
 void PrefixCache::forget(int32_t block) {
   Entry& entry = entries_[block];
-  if (entry.serial == 0) return;
-  int32_t* at = &bucket(entry.hash);
+  if (!entry.published) return;
+  int32_t* at = &buckets_[bucket_of(entry.key)];
   while (*at != block) at = &entries_[*at].next_in_bucket;
   *at = entry.next_in_bucket;
-  entry = Entry{};
+  entry.published = false;
   --num_published_;
 }
 
@@ -121,9 +84,26 @@ BlockId PrefixCache::take() {
 }
 
 void PrefixCache::release(BlockId block) {
-  using Reuse = BlockPool::Reuse;
-  const bool published = entries_[block.value].serial != 0;
-  pool_->release(block, published ? Reuse::kLast : Reuse::kFirst);
+  Entry& entry = entries_[block.value];
+  const int32_t worth = entry.published ? worth_of(entry.priority, entry.found_again) : kWorthless;
+  pool_->release(block, worth);
+  if (!list_released_ || !entry.published || entry.listed || pool_->refs(block) > 0) return;
+  entry.listed = true;
+  released_[(released_first_ + num_released_++) % released_.size()] = block.value;
+}
+
+BlockId PrefixCache::next_released() {
+  if (num_released_ == 0) return BlockId{-1};
+  const int32_t block = released_[released_first_];
+  released_first_ = (released_first_ + 1) % released_.size();
+  --num_released_;
+  entries_[block].listed = false;
+  return BlockId{block};
+}
+
+const BlockKey* PrefixCache::key_of(BlockId block) const {
+  const Entry& entry = entries_[block.value];
+  return entry.published ? &entry.key : nullptr;
 }
 
 }  // namespace mole::runtime

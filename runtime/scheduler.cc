@@ -4,14 +4,11 @@
 
 #include "base/check.h"
 #include "runtime/injected_bug.h"
-#include "runtime/limits.h"
 
 namespace mole::runtime {
 namespace {
 
 using model::kBlockTokens;
-
-int32_t blocks_for(int32_t tokens) { return (tokens + kBlockTokens - 1) / kBlockTokens; }
 
 bool by_rank(const Sequence* a, const Sequence* b) { return a->rank < b->rank; }
 
@@ -24,11 +21,6 @@ void erase_from(std::vector<Sequence*>* sequences, const Sequence* sequence) {
   const auto at = std::find(sequences->begin(), sequences->end(), sequence);
   MOLE_CHECK(at != sequences->end());
   sequences->erase(at);
-}
-
-// Positions of [first, end) that must give a log-probability.
-int32_t scored_in(const Sequence& sequence, int32_t first, int32_t end) {
-  return std::max(0, std::min(end, sequence.scored_end()) - std::max(first, sequence.num_scored));
 }
 
 }  // namespace
@@ -55,18 +47,6 @@ void Scheduler::add(RequestState* request) {
   wait(&request->sequences.front());
 }
 
-const StepPlan& Scheduler::plan(TimeUs now_us) {
-  plan_.clear();
-  left_ = {options_.max_num_batched_tokens, options_.max_scored_rows};
-  expire(now_us);
-  plan_decodes();
-  plan_prefills();
-  admit(now_us);
-  hand_out_rest();
-  plan_logits();
-  return plan_;
-}
-
 void Scheduler::expire(TimeUs now_us) {
   for (size_t i = requests_.size(); i-- > 0;) {
     RequestState* request = requests_[i];
@@ -82,138 +62,6 @@ void Scheduler::expire(TimeUs now_us) {
       finish(&sequence, late ? FinishReason::kDeadline : FinishReason::kError);
     }
   }
-}
-
-void Scheduler::plan_decodes() {
-  for (size_t i = 0; i < running_.size(); ++i) {
-    Sequence* sequence = running_[i];
-    if (!sequence->decoding()) continue;
-    if (!make_room_for_next(sequence)) return;  // it was itself the last: nobody is left behind it
-    plan_chunk(sequence, 1);
-  }
-}
-
-// A block for the sequence's uncomputed token. False if that cost the sequence its own place.
-bool Scheduler::make_room_for_next(Sequence* sequence) {
-  const int32_t tokens = sequence->num_tokens();
-  const int32_t needed = blocks_for(injected(InjectedBug::kBlockBoundary) ? tokens - 1 : tokens);
-  if (needed <= static_cast<int32_t>(sequence->blocks.size())) return true;
-  while (cache_.num_free() == 0) {
-    Sequence* victim = running_.back();
-    preempt(victim);
-    if (victim == sequence) return false;
-  }
-  sequence->blocks.push_back(cache_.take());
-  return true;
-}
-
-void Scheduler::plan_prefills() {
-  for (Sequence* sequence : running_) {
-    if (sequence->decoding()) continue;
-    const int32_t count = share_of(*sequence);
-    if (count > 0) plan_chunk(sequence, count);
-  }
-}
-
-void Scheduler::admit(TimeUs now_us) {
-  int32_t scanned = 0;
-  for (size_t i = 0; i < waiting_.size() && scanned < kAdmissionScanMax; ++scanned) {
-    if (num_running() >= options_.max_num_seqs || left_.tokens == 0) return;
-    Sequence* sequence = waiting_[i];
-    if (try_start(sequence, now_us)) {
-      waiting_.erase(waiting_.begin() + static_cast<ptrdiff_t>(i));
-      for (size_t passed = 0; passed < i; ++passed) ++waiting_[passed]->passed_over;
-      continue;
-    }
-    if (sequence->passed_over >= kPassOversMax) return;
-    ++i;
-  }
-}
-
-bool Scheduler::try_start(Sequence* sequence, TimeUs now_us) {
-  RequestState* request = sequence->request;
-  // The last token must be computed for its logits; scored positions must be computed for theirs.
-  const bool scoring = sequence->num_scored < sequence->scored_end();
-  const int32_t reusable = scoring ? sequence->num_scored : sequence->num_tokens() - 1;
-  if (request->share_prompt) {
-    sequence->published = cache_.match(request->salt, sequence->tokens, sequence->num_prompt,
-                                       reusable, &sequence->blocks);
-  }
-  sequence->num_computed = sequence->published.blocks * kBlockTokens;
-  const int32_t needed =
-      blocks_for(sequence->num_tokens()) - static_cast<int32_t>(sequence->blocks.size());
-  // One spare block for each that runs: else the next step would pre-empt what this one started.
-  const int32_t count = share_of(*sequence);
-  if (count == 0 || needed + num_running() > cache_.num_free()) {
-    release_blocks(sequence);
-    return false;
-  }
-  for (int32_t i = 0; i < needed; ++i) sequence->blocks.push_back(cache_.take());
-  if (request->started_us < 0) {
-    request->started_us = now_us;
-    --num_queued_;
-    if (request->share_prompt && !scoring) {
-      request->cached_tokens = std::min(sequence->num_computed, sequence->num_prompt);
-      prefix_stats_.queried_tokens += sequence->num_prompt;
-      prefix_stats_.hit_tokens += request->cached_tokens;
-    }
-  }
-  sequence->state = SequenceState::kRunning;
-  sequence->passed_over = 0;
-  insert_by_rank(&running_, sequence);
-  plan_chunk(sequence, count);
-  return true;
-}
-
-void Scheduler::hand_out_rest() {
-  for (PlannedChunk& chunk : plan_.chunks) {
-    const Sequence& sequence = *chunk.sequence;
-    const int32_t end = chunk.first + chunk.count;
-    const int32_t more = std::min(left_.tokens, chunk_limit(sequence, end, left_.scored_rows));
-    if (more <= 0) continue;
-    left_.tokens -= more;
-    left_.scored_rows -= scored_in(sequence, end, end + more);
-    chunk.count += more;
-  }
-}
-
-void Scheduler::plan_logits() {
-  for (PlannedChunk& chunk : plan_.chunks) {
-    const Sequence& sequence = *chunk.sequence;
-    const int32_t end = chunk.first + chunk.count;
-    const int32_t scored = scored_in(sequence, chunk.first, end);
-    chunk.samples =
-        end == sequence.num_tokens() && sequence.request->request.sampling.max_tokens > 0;
-    chunk.num_logits = scored + (chunk.samples ? 1 : 0);
-    chunk.logits_first = scored > 0 ? std::max(chunk.first, sequence.num_scored) : end - 1;
-    plan_.num_tokens += chunk.count;
-    plan_.num_logit_rows += chunk.num_logits;
-  }
-}
-
-// How many tokens a prefill takes while others may follow: half of what is left.
-int32_t Scheduler::share_of(const Sequence& sequence) const {
-  const int32_t half = std::max(kPrefillChunkMin, (left_.tokens + 1) / 2);
-  return std::min(
-      {half, left_.tokens, chunk_limit(sequence, sequence.num_computed, left_.scored_rows)});
-}
-
-// How many tokens from `first` one chunk can take: one form, and no more scored rows than are left.
-int32_t Scheduler::chunk_limit(const Sequence& sequence, int32_t first, int32_t scored_rows) const {
-  const int32_t end = sequence.form_end();
-  const int32_t scored_limit = std::max(first, sequence.num_scored) + scored_rows;
-  return (scored_limit < sequence.scored_end() ? std::min(end, scored_limit) : end) - first;
-}
-
-void Scheduler::plan_chunk(Sequence* sequence, int32_t count) {
-  PlannedChunk chunk;
-  chunk.sequence = sequence;
-  chunk.first = sequence->num_computed;
-  chunk.count = count;
-  chunk.form = sequence->next_form();
-  plan_.chunks.push_back(chunk);
-  left_.tokens -= count;
-  left_.scored_rows -= scored_in(*sequence, chunk.first, chunk.first + count);
 }
 
 void Scheduler::computed(const PlannedChunk& chunk) {
@@ -268,17 +116,22 @@ void Scheduler::preempt(Sequence* sequence) {
 void Scheduler::release_blocks(Sequence* sequence) {
   for (size_t i = sequence->blocks.size(); i-- > 0;) cache_.release(sequence->blocks[i]);
   sequence->blocks.clear();
-  sequence->published = {};
+  sequence->num_published = 0;
   sequence->num_computed = 0;
 }
 
 void Scheduler::publish_full_blocks(Sequence* sequence) {
-  ChainLink& link = sequence->published;
-  while ((link.blocks + 1) * kBlockTokens <= sequence->num_computed) {
-    link = cache_.publish(
-        sequence->blocks[link.blocks], sequence->request->salt, link,
-        PrefixCache::block_contents(sequence->tokens, sequence->num_prompt, link.blocks));
+  const int32_t full = sequence->num_computed / kBlockTokens;
+  const auto keys = sequence->keys.first(full, sequence->tokens, sequence->num_prompt, key_maker_);
+  for (int32_t& block = sequence->num_published; block < full; ++block) {
+    cache_.publish(sequence->blocks[block], keys[block], sequence->request->request.priority);
   }
+}
+
+void Scheduler::run(Sequence* sequence) {
+  sequence->state = SequenceState::kRunning;
+  sequence->passed_over = 0;
+  insert_by_rank(&running_, sequence);
 }
 
 void Scheduler::wait(Sequence* sequence) {

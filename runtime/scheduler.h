@@ -93,12 +93,14 @@ class Scheduler {
   void preempt(Sequence* sequence);
   void release_blocks(Sequence* sequence);
   void publish_full_blocks(Sequence* sequence);
+  void run(Sequence* sequence);
   void wait(Sequence* sequence);
   void release_held(RequestState* request);
 
   const SchedulerOptions options_;
   BlockPool pool_;
   PrefixCache cache_;
+  KeyMaker key_maker_;
   std::vector<Sequence*> running_;       // by rank
   std::vector<Sequence*> waiting_;       // by rank
   std::vector<RequestState*> requests_;  // with a live sequence, in no order

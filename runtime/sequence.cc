@@ -11,7 +11,7 @@ bool needs_counts(const SamplingParams& sampling) {
          sampling.repetition_penalty != 1;
 }
 
-Sequence make_sequence(RequestState* state, int32_t index, int32_t vocab_size) {
+Sequence make_sequence(RequestState* state, int32_t index, int32_t vocab_size, KeyMaker& maker) {
   const GenerateRequest& request = state->request;
   const size_t tokens_max =
       request.prompt.size() + static_cast<size_t>(request.sampling.max_tokens);
@@ -21,7 +21,14 @@ Sequence make_sequence(RequestState* state, int32_t index, int32_t vocab_size) {
   sequence.tokens.reserve(tokens_max);
   sequence.tokens = request.prompt;
   sequence.num_prompt = static_cast<int32_t>(request.prompt.size());
-  sequence.blocks.reserve((tokens_max + model::kBlockTokens - 1) / model::kBlockTokens);
+  const size_t blocks_max = (tokens_max + model::kBlockTokens - 1) / model::kBlockTokens;
+  sequence.blocks.reserve(blocks_max);
+  sequence.keys = KeyChain(state->salt, blocks_max);
+  // The prompt's keys now, on the submitting thread, and not on the engine's.
+  if (state->share_prompt) {
+    sequence.keys.first(sequence.num_prompt / model::kBlockTokens, sequence.tokens,
+                        sequence.num_prompt, maker);
+  }
   if (needs_counts(request.sampling)) {
     const size_t distinct_max = std::min(tokens_max, static_cast<size_t>(vocab_size));
     sequence.counts = TokenCounts(vocab_size, request.prompt, distinct_max);
@@ -45,13 +52,14 @@ std::unique_ptr<RequestState> make_request_state(GenerateRequest request,
   state->share_prompt = options.enable_prefix_caching || owned.n > 1;
   // Without prefix caching the n sequences still share their prompt, under a salt of their own.
   state->salt = options.enable_prefix_caching
-                    ? digest_salt("salt " + owned.cache_salt)
-                    : digest_salt("request " + std::to_string(owned.id.value));
+                    ? root_key("salt " + owned.cache_salt)
+                    : root_key("request " + std::to_string(owned.id.value));
   state->submitted_us = options.now_us;
   state->num_live = owned.n;
   state->sequences.reserve(static_cast<size_t>(owned.n));
+  KeyMaker maker;
   for (int32_t index = 0; index < owned.n; ++index) {
-    state->sequences.push_back(make_sequence(state.get(), index, options.vocab_size));
+    state->sequences.push_back(make_sequence(state.get(), index, options.vocab_size, maker));
   }
   // A scored prompt comes out in a few steps: it must fit although nobody could read that fast.
   size_t capacity = options.stream_events_max;

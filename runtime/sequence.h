@@ -11,8 +11,8 @@
 #include "base/clock.h"
 #include "base/ids.h"
 #include "model/model.h"
+#include "runtime/block_key.h"
 #include "runtime/output_stream.h"
-#include "runtime/prefix_cache.h"
 #include "runtime/request.h"
 #include "runtime/token_counts.h"
 
@@ -51,8 +51,9 @@ struct Sequence {
   int32_t passed_over = 0;   // sequences that started before this one although they rank behind it
 
   std::vector<BlockId> blocks;
-  ChainLink published;  // the chain of our full blocks in the prefix cache
-  TokenCounts counts;   // only when a penalty needs them
+  KeyChain keys;              // of our full blocks
+  int32_t num_published = 0;  // so many of our first blocks lie in the prefix cache, or equal ones
+  TokenCounts counts;         // only when a penalty needs them
   TimeUs last_token_us = 0;
 
   int32_t num_tokens() const { return static_cast<int32_t>(tokens.size()); }
@@ -73,7 +74,7 @@ struct Sequence {
 struct RequestState {
   GenerateRequest request;
   uint64_t seed = 0;  // the user's, or drawn
-  SaltDigest salt;
+  BlockKey salt;
   bool share_prompt = false;  // publishes its blocks: the prefix cache is on, or n > 1
   TimeUs submitted_us = 0;
   TimeUs started_us = -1;  // first time a sequence ran; -1 = not yet

@@ -9,7 +9,7 @@
 namespace mole::runtime {
 namespace {
 
-using Reuse = BlockPool::Reuse;
+constexpr int32_t kOrdinary = 4;
 
 TEST(BlockPoolTest, GivesEachBlockOnce) {
   BlockPool pool(3);
@@ -24,18 +24,18 @@ TEST(BlockPoolTest, IsFreeWhenItsLastUserGoes) {
   BlockPool pool(2);
   const BlockId block = pool.allocate();
   pool.add_ref(block);
-  pool.release(block, Reuse::kLast);
+  pool.release(block, kOrdinary);
   EXPECT_EQ(pool.num_used(), 1);
-  pool.release(block, Reuse::kLast);
+  pool.release(block, kOrdinary);
   EXPECT_EQ(pool.num_used(), 0);
 }
 
 TEST(BlockPoolTest, TakesWorthlessBlocksFirstThenTheOldest) {
   BlockPool pool(3);
   const BlockId a = pool.allocate(), b = pool.allocate(), c = pool.allocate();
-  pool.release(a, Reuse::kLast);
-  pool.release(b, Reuse::kLast);
-  pool.release(c, Reuse::kFirst);
+  pool.release(a, kOrdinary);
+  pool.release(b, kOrdinary);
+  pool.release(c, kWorthless);
   EXPECT_EQ(pool.allocate(), c);
   EXPECT_EQ(pool.allocate(), a);
   EXPECT_EQ(pool.allocate(), b);
@@ -44,15 +44,50 @@ TEST(BlockPoolTest, TakesWorthlessBlocksFirstThenTheOldest) {
 TEST(BlockPoolTest, AFreeBlockCanBeUsedAgainWithoutBeingTaken) {
   BlockPool pool(2);
   const BlockId a = pool.allocate();
-  pool.release(a, Reuse::kLast);
+  pool.release(a, kOrdinary);
   pool.add_ref(a);
   EXPECT_EQ(pool.num_free(), 1);
   EXPECT_NE(pool.allocate(), a);
 }
 
+TEST(BlockPoolTest, WorthKeepsABlockForTurnoversButNotForEver) {
+  constexpr int32_t kBlocks = 4;
+  BlockPool pool(kBlocks);
+  const BlockId worthy = pool.allocate();
+  pool.release(worthy, kOrdinary + 2);
+  // Ordinary blocks come and go; each release makes the worthy block older.
+  int32_t survived = 0;
+  for (BlockId other = pool.allocate(); other != worthy; other = pool.allocate(), ++survived) {
+    ASSERT_LT(survived, 100);
+    pool.release(other, kOrdinary);
+  }
+  EXPECT_GE(survived, 2 * kBlocks);
+  EXPECT_LE(survived, 3 * kBlocks + 1);
+}
+
+TEST(BlockPoolTest, AHeldBlockIsNotTakenAndKeepsItsPlace) {
+  BlockPool pool(3);
+  const BlockId a = pool.allocate(), b = pool.allocate(), c = pool.allocate();
+  for (const BlockId block : {a, b, c}) pool.release(block, kOrdinary);
+  pool.hold(a);
+  EXPECT_EQ(pool.num_free(), 2);
+  EXPECT_EQ(pool.num_used(), 0);
+  EXPECT_EQ(pool.allocate(), b);
+  pool.add_ref(a);  // found in the prefix cache while it is written
+  pool.release(a, kOrdinary);
+  pool.hold(b);
+  pool.release(b, kOrdinary);
+  EXPECT_EQ(pool.num_free(), 1);
+  pool.let_go(a);
+  pool.let_go(b);
+  EXPECT_EQ(pool.num_free(), 3);
+  EXPECT_EQ(pool.allocate(), c);
+  EXPECT_EQ(pool.allocate(), a);
+}
+
 TEST(BlockPoolDeathTest, ReleaseOfAFreeBlockIsABug) {
   BlockPool pool(1);
-  EXPECT_DEATH(pool.release(BlockId{0}, Reuse::kLast), "refs > 0");
+  EXPECT_DEATH(pool.release(BlockId{0}, kOrdinary), "refs > 0");
   EXPECT_DEATH(pool.refs(BlockId{1}), "invariant broken");
 }
 
@@ -71,7 +106,7 @@ TEST(BlockPoolTest, CountsLikeAPlainArray) {
       pool.add_ref(BlockId{block});
       ++counts[block];
     } else if (counts[block] > 0) {
-      pool.release(BlockId{block}, random() % 2 ? Reuse::kFirst : Reuse::kLast);
+      pool.release(BlockId{block}, random() % 2 ? kWorthless : kOrdinary);
       --counts[block];
     }
     ASSERT_EQ(pool.num_free(), std::count(counts.begin(), counts.end(), 0)) << "seed " << kSeed;

@@ -1,5 +1,7 @@
 #include "runtime/prefix_cache.h"
 
+#include <limits>
+
 #include <gtest/gtest.h>
 
 #include "model/model.h"
@@ -14,27 +16,32 @@ class PrefixCacheTest : public ::testing::Test {
  protected:
   // Publishes all full blocks of `tokens`, of which `num_prompt` are the prompt.
   std::vector<BlockId> publish(const std::vector<TokenId>& tokens, int32_t num_prompt,
-                               const SaltDigest& salt) {
+                               const BlockKey& salt, int32_t priority = 0) {
     std::vector<BlockId> blocks;
-    ChainLink link;
-    for (int32_t i = 0; (i + 1) * kBlockTokens <= static_cast<int32_t>(tokens.size()); ++i) {
+    for (const BlockKey& key : keys_of(tokens, num_prompt, salt)) {
       blocks.push_back(cache_.take());
-      link = cache_.publish(blocks.back(), salt, link,
-                            PrefixCache::block_contents(tokens, num_prompt, i));
+      cache_.publish(blocks.back(), key, priority);
     }
     return blocks;
   }
   std::vector<BlockId> match(const std::vector<TokenId>& tokens, int32_t num_prompt,
-                             const SaltDigest& salt, int32_t tokens_max = 1 << 20) {
+                             const BlockKey& salt) {
     std::vector<BlockId> blocks;
-    const auto most = std::min(tokens_max, static_cast<int32_t>(tokens.size()));
-    cache_.match(salt, tokens, num_prompt, most, &blocks);
+    cache_.match(keys_of(tokens, num_prompt, salt), 0, &blocks);
     return blocks;
+  }
+  std::vector<BlockKey> keys_of(const std::vector<TokenId>& tokens, int32_t num_prompt,
+                                const BlockKey& salt) {
+    const size_t blocks = tokens.size() / kBlockTokens;
+    KeyChain chain(salt, blocks);
+    const auto keys = chain.first(static_cast<int32_t>(blocks), tokens, num_prompt, maker_);
+    return {keys.begin(), keys.end()};
   }
 
   BlockPool pool_{8};
   PrefixCache cache_{&pool_};
-  const SaltDigest salt_ = digest_salt("a");
+  KeyMaker maker_;
+  const BlockKey salt_ = root_key("a");
 };
 
 TEST_F(PrefixCacheTest, FindsTheChainAndCountsItsUse) {
@@ -63,19 +70,11 @@ TEST_F(PrefixCacheTest, SameBlockAfterAnotherPrefixIsAnotherBlock) {
   EXPECT_EQ(match(other, 128, salt_), others);
 }
 
-TEST_F(PrefixCacheTest, TakesNoMoreThanAskedFor) {
-  const auto tokens = counting(128);
-  publish(tokens, 128, salt_);
-  EXPECT_EQ(match(tokens, 128, salt_, 127).size(), 1u);
-  EXPECT_EQ(match(tokens, 128, salt_, 63).size(), 0u);
-  EXPECT_EQ(match(tokens, 128, salt_, 128).size(), 2u);
-}
-
 TEST_F(PrefixCacheTest, AnotherSaltFindsNothing) {
   const auto tokens = counting(128);
   publish(tokens, 128, salt_);
-  EXPECT_TRUE(match(tokens, 128, digest_salt("b")).empty());
-  EXPECT_TRUE(match(tokens, 128, digest_salt("")).empty());
+  EXPECT_TRUE(match(tokens, 128, root_key("b")).empty());
+  EXPECT_TRUE(match(tokens, 128, root_key("")).empty());
 }
 
 // The same tokens computed as a prompt and as generated tokens have other bits (STYLE: promise 1).
@@ -118,9 +117,68 @@ TEST_F(PrefixCacheTest, ManyBlocksComeAndGo) {
   }
 }
 
-TEST(SaltDigestTest, DiffersByText) {
-  EXPECT_EQ(digest_salt("x"), digest_salt("x"));
-  EXPECT_NE(digest_salt("x"), digest_salt("y"));
+TEST_F(PrefixCacheTest, ImportantRequestsKeepTheirBlocksLonger) {
+  const auto background = counting(64, 1), urgent = counting(64, 2), ordinary = counting(64, 3);
+  cache_.release(publish(urgent, 64, salt_, -1)[0]);
+  cache_.release(publish(ordinary, 64, salt_, 0)[0]);
+  cache_.release(publish(background, 64, salt_, 1)[0]);  // the newest, and the first to go
+  for (int i = 0; i < 6; ++i) cache_.take();
+  EXPECT_TRUE(match(background, 64, salt_).empty());
+  cache_.take();
+  EXPECT_TRUE(match(ordinary, 64, salt_).empty());
+  EXPECT_EQ(match(urgent, 64, salt_).size(), 1u);
+}
+
+TEST_F(PrefixCacheTest, AnImportantUserMakesABlockImportant) {
+  const auto shared = counting(64, 1), other = counting(64, 2);
+  cache_.release(publish(shared, 64, salt_, 5)[0]);
+  std::vector<BlockId> found;
+  cache_.match(keys_of(shared, 64, salt_), -5, &found);
+  cache_.release(found[0]);
+  cache_.release(publish(other, 64, salt_)[0]);
+  for (int i = 0; i < 7; ++i) cache_.take();
+  EXPECT_EQ(match(shared, 64, salt_), found);
+}
+
+TEST_F(PrefixCacheTest, ListsWhatWasReleasedOnce) {
+  const auto blocks = publish(counting(128), 128, salt_);
+  cache_.release(blocks[1]);
+  EXPECT_LT(cache_.next_released().value, 0);  // nobody wants the list
+  cache_.list_released();
+  match(counting(64), 64, salt_);
+  cache_.release(blocks[0]);
+  EXPECT_LT(cache_.next_released().value, 0);  // still in use
+  cache_.release(blocks[0]);
+  match(counting(64), 64, salt_);
+  cache_.release(blocks[0]);
+  EXPECT_EQ(cache_.next_released(), blocks[0]);
+  EXPECT_LT(cache_.next_released().value, 0);
+  ASSERT_NE(cache_.key_of(blocks[0]), nullptr);
+  EXPECT_EQ(*cache_.key_of(blocks[0]), keys_of(counting(64), 64, salt_)[0]);
+}
+
+TEST(BlockKeyTest, FollowsFromSaltTokensAndForms) {
+  KeyMaker maker;
+  const auto key = [&](const char* salt, TokenId first, int32_t num_prompt) {
+    const auto tokens = counting(128, first);
+    return KeyChain(root_key(salt), 2).first(2, tokens, num_prompt, maker).back();
+  };
+  const BlockKey one = key("x", 0, 128);
+  EXPECT_EQ(one, key("x", 0, 128));
+  EXPECT_EQ(one, key("x", 0, 500));
+  EXPECT_NE(one, key("y", 0, 128));
+  EXPECT_NE(one, key("x", 1, 128));
+  EXPECT_NE(one, key("x", 0, 127));
+  EXPECT_NE(one, key("x", 0, 63));
+}
+
+TEST(WorthTest, FallsWithThePriorityValueWithinBounds) {
+  EXPECT_EQ(worth_of(0, false), 4);
+  EXPECT_EQ(worth_of(0, true), 5);
+  EXPECT_EQ(worth_of(1, false), 3);
+  EXPECT_EQ(worth_of(-1, false), 5);
+  EXPECT_EQ(worth_of(std::numeric_limits<int32_t>::max(), false), 0);
+  EXPECT_EQ(worth_of(std::numeric_limits<int32_t>::min(), true), kWorthLevels - 1);
 }
 
 }  // namespace
