@@ -9,6 +9,7 @@ std::vector<OpCases> cross_entropy_cases();
 std::vector<OpCases> embedding_cases();
 std::vector<OpCases> kv_entry_cases();
 std::vector<OpCases> linear_cases();
+std::vector<OpCases> linear_quantized_cases();
 std::vector<OpCases> moe_cases();
 std::vector<OpCases> rms_norm_cases();
 std::vector<OpCases> rope_cases();
@@ -24,6 +25,7 @@ std::vector<OpCases> all_cases() {
            embedding_cases,
            kv_entry_cases,
            linear_cases,
+           linear_quantized_cases,
            moe_cases,
            rms_norm_cases,
            rope_cases,

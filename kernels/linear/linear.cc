@@ -4,7 +4,7 @@
 
 #include "base/check.h"
 #include "kernels/cpu/isa.h"
-#include "kernels/linear/linear_impl.h"
+#include "kernels/linear/quantized_impl.h"
 
 namespace mole::kernels {
 namespace {
@@ -75,6 +75,7 @@ void run_units(const LinearArgs& args, const Grid& grid, int64_t begin, int64_t 
 }  // namespace
 
 void linear_part(const LinearArgs& args, const LinearPart& part) {
+  if (args.weight->format() != WeightFormat::kPlain) return linear_quantized(args, part);
   const Isa set = isa();
   if (args.weight->dtype() == DType::kFloat32) {
     return set == Isa::kAvx2 ? avx2::linear_f32(args, part) : avx512::linear_f32(args, part);

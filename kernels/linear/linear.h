@@ -18,6 +18,7 @@
 
 #include "base/dtype.h"
 #include "kernels/cpu/thread_team.h"
+#include "kernels/linear/weight_format.h"
 
 namespace mole::kernels {
 
@@ -35,10 +36,14 @@ class PackedWeight {
 
   int64_t n() const { return n_; }
   int64_t k() const { return k_; }
+  /// Of the other factor; bfloat16 for every quantised format.
   DType dtype() const { return dtype_; }
+  /// Quantised formats are packed by pack_quantized (kernels/linear/quantize.h).
+  WeightFormat format() const { return format_; }
   const std::byte* data() const { return data_.get(); }
   /// Takes the shape and memory for it, contents unspecified: for kernels that pack themselves.
   std::byte* reshape(DType dtype, int64_t n, int64_t k);
+  std::byte* reshape(WeightFormat format, int64_t n, int64_t k);  // quantised formats
   int64_t bytes() const { return bytes_; }
 
  private:
@@ -46,8 +51,10 @@ class PackedWeight {
   struct Free {
     void operator()(std::byte* data) const;
   };
+  std::byte* reserve(int64_t bytes);
   int64_t n_ = 0, k_ = 0;
   DType dtype_ = DType::kFloat32;
+  WeightFormat format_ = WeightFormat::kPlain;
   int64_t bytes_ = 0;
   int64_t capacity_ = 0;
   std::unique_ptr<std::byte[], Free> data_;

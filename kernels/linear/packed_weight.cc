@@ -5,7 +5,7 @@
 
 #include "base/check.h"
 #include "kernels/cpu/isa.h"
-#include "kernels/linear/linear_impl.h"
+#include "kernels/linear/quantized_impl.h"
 
 namespace mole::kernels {
 namespace {
@@ -37,7 +37,23 @@ std::byte* PackedWeight::reshape(DType dtype, int64_t n, int64_t k) {
   n_ = n;
   k_ = k;
   dtype_ = dtype;
-  bytes_ = ceil_div(n, kPanel) * panel_elements(dtype, k) * dtype_bytes(dtype);
+  format_ = WeightFormat::kPlain;
+  return reserve(ceil_div(n, kPanel) * panel_elements(dtype, k) * dtype_bytes(dtype));
+}
+
+std::byte* PackedWeight::reshape(WeightFormat format, int64_t n, int64_t k) {
+  MOLE_CHECK(format != WeightFormat::kPlain && can_quantize(format, k));
+  MOLE_CHECK_GE(n, 0);
+  MOLE_CHECK_GE(k, 0);
+  n_ = n;
+  k_ = k;
+  dtype_ = DType::kBFloat16;
+  format_ = format;
+  return reserve(ceil_div(n, kPanel) * quantized_panel_bytes(format, k));
+}
+
+std::byte* PackedWeight::reserve(int64_t bytes) {
+  bytes_ = bytes;
   if (bytes_ > capacity_ || data_ == nullptr) {
     data_.reset();
     data_.reset(allocate(bytes_));
