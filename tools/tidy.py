@@ -24,7 +24,7 @@ LAYERS = {
     "server": {"base", "text", "proto", "runtime", "model", "server"},
     "trainer": {"base", "text", "kernels", "model", "model_loader", "trainer"},
     "clients": {"base", "proto", "clients"},
-    "load_tests": {"base", "proto", "kernels", "model", "runtime", "load_tests"},
+    "load_tests": {"base", "proto", "kernels", "model_loader", "model", "runtime", "load_tests"},
 }
 # Of a folder below, only these headers may be included from the folder before the colon.
 FACES = {
