@@ -25,6 +25,7 @@ struct EngineOptions {
   int32_t max_num_batched_tokens = 2048;  // tokens in one step
   int64_t kv_cache_bytes = 0;             // 0 = as many blocks as max_num_seqs of max_model_len, at
                                           // most 1 GiB
+  std::string kv_cache_dtype = "auto";    // auto, the model's own type, int8, fp8
   int32_t max_queued_requests = 512;      // accepted but not yet running
   int64_t max_queued_tokens = 0;          // prompt tokens waiting; 0 = 4 times the cache's capacity
   int64_t queue_wait_max_us = 30'000'000;  // waited longer: ends with kResourceExhausted

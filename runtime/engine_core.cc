@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "runtime/cache_shape.h"
 #include "runtime/injected_bug.h"
 #include "runtime/limits.h"
 #include "runtime/stop_conditions.h"
@@ -23,11 +24,7 @@ int32_t max_scored_rows(const EngineOptions& options, const model::ModelInfo& in
 }
 
 int32_t cache_blocks(const EngineOptions& options, const model::ModelInfo& info) {
-  return static_cast<int32_t>(num_cache_blocks(options.kv_cache_bytes, info));
-}
-
-model::KvCacheShape cache_shape(const EngineOptions& options, const model::ModelInfo& info) {
-  return {info.num_layers, cache_blocks(options, info), info.kv_entry_elements, info.dtype};
+  return static_cast<int32_t>(num_cache_blocks(options, info));
 }
 
 SchedulerOptions scheduler_options(const EngineOptions& options, const model::ModelInfo& info) {
@@ -54,7 +51,7 @@ EngineCore::EngineCore(std::unique_ptr<model::Model> model, const EngineOptions&
       options_(options),
       clock_(clock),
       metrics_(metrics),
-      cache_(cache_shape(options, model_->info())),
+      cache_(cache_shape(options, model_->info(), cache_blocks(options, model_->info()))),
       scheduler_(scheduler_options(options, model_->info())),
       builder_(builder_options(options, model_->info())),
       sampler_(model_->info().vocab_size) {

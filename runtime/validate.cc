@@ -6,6 +6,7 @@
 #include <string>
 #include <string_view>
 
+#include "runtime/cache_shape.h"
 #include "runtime/limits.h"
 
 namespace mole::runtime {
@@ -101,11 +102,6 @@ Status validate(const GenerateRequest& request, const model::ModelInfo& info,
   return check_lists(request.sampling, info.vocab_size);
 }
 
-int64_t num_cache_blocks(int64_t kv_cache_bytes, const model::ModelInfo& info) {
-  const model::KvCacheShape one{info.num_layers, 1, info.kv_entry_elements, info.dtype};
-  return kv_cache_bytes / one.total_bytes();
-}
-
 StatusOr<EngineOptions> resolve_options(EngineOptions options, const model::ModelInfo& info) {
   if (options.max_model_len == 0) options.max_model_len = info.context_length;
   MOLE_RETURN_IF_ERROR(check_range("max-model-len", options.max_model_len, 1, info.context_length));
@@ -122,7 +118,8 @@ StatusOr<EngineOptions> resolve_options(EngineOptions options, const model::Mode
                                    1, kSequencesPerRequestMax));
   const int64_t blocks_per_sequence =
       (int64_t{options.max_model_len} + model::kBlockTokens - 1) / model::kBlockTokens;
-  const model::KvCacheShape one{info.num_layers, 1, info.kv_entry_elements, info.dtype};
+  MOLE_RETURN_IF_ERROR(cache_format(options.kv_cache_dtype, info).status());
+  const model::KvCacheShape one = cache_shape(options, info, 1);
   const int64_t least = blocks_per_sequence * one.total_bytes();
   if (options.kv_cache_bytes == 0) {
     const int64_t wanted = least * options.max_num_seqs;
@@ -132,7 +129,7 @@ StatusOr<EngineOptions> resolve_options(EngineOptions options, const model::Mode
   MOLE_RETURN_IF_ERROR(
       annotate(check_range<int64_t>("kv-cache-bytes", options.kv_cache_bytes, least, most),
                "one sequence of max-model-len must fit"));
-  const int64_t cache_tokens = num_cache_blocks(options.kv_cache_bytes, info) * model::kBlockTokens;
+  const int64_t cache_tokens = num_cache_blocks(options, info) * model::kBlockTokens;
   if (options.max_queued_tokens == 0) {
     options.max_queued_tokens = kQueuedTokensPerCacheToken * cache_tokens;
   }

@@ -17,7 +17,4 @@ Status validate(const GenerateRequest& request, const model::ModelInfo& info,
 /// Fills in the zeros and checks the rest. Errors: kInvalidArgument naming the option.
 StatusOr<EngineOptions> resolve_options(EngineOptions options, const model::ModelInfo& info);
 
-/// Blocks that fit into `kv_cache_bytes`.
-int64_t num_cache_blocks(int64_t kv_cache_bytes, const model::ModelInfo& info);
-
 }  // namespace mole::runtime

@@ -15,7 +15,7 @@ void declare_model_options(Options& options, Settings* s) {
   options.add_list("served-model-name", &s->served_model_name,
                    "name in the API; several are all accepted [the directory's name]");
   options.add_choice("dtype", &s->dtype, {"auto", "float32", "bfloat16"},
-                     "type of weights, activations and cache");
+                     "type of weights and activations");
   options.add("threads", &s->threads, 0, 1'024, "", "threads of the kernels, 0 = all cores");
   options.add("max-model-len", &s->max_model_len, 0, kInt32Max, "TOKENS",
               "prompt and output of a request, 0 = the model's context");
@@ -24,6 +24,9 @@ void declare_model_options(Options& options, Settings* s) {
               "tokens in one step");
   options.add("kv-cache-memory-bytes", &s->kv_cache_memory_bytes, 0, kInt64Max, "BYTES",
               "size of the KV cache, 0 = as needed, at most 1 GiB");
+  options.add_choice("kv-cache-dtype", &s->kv_cache_dtype,
+                     {"auto", "float32", "bfloat16", "int8", "fp8"},
+                     "type of the KV cache, auto = the model's; int8 and fp8 hold more tokens");
   options.add("enable-prefix-caching", &s->enable_prefix_caching,
               "share the cache of equal prompt beginnings");
   options.add("max-queued-requests", &s->max_queued_requests, 1, kInt32Max, "",
@@ -65,6 +68,7 @@ runtime::EngineOptions engine_options(const Settings& settings) {
   options.max_num_seqs = static_cast<int32_t>(settings.max_num_seqs);
   options.max_num_batched_tokens = static_cast<int32_t>(settings.max_num_batched_tokens);
   options.kv_cache_bytes = settings.kv_cache_memory_bytes;
+  options.kv_cache_dtype = settings.kv_cache_dtype;
   options.max_queued_requests = static_cast<int32_t>(settings.max_queued_requests);
   options.max_queued_tokens = settings.max_queued_tokens;
   options.queue_wait_max_us = settings.queue_wait_max_ms * 1'000;

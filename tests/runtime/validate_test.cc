@@ -7,6 +7,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "runtime/cache_shape.h"
 #include "runtime/limits.h"
 #include "tests/sim/fake_model.h"
 
@@ -131,8 +132,31 @@ TEST_F(ValidateTest, ContextLengthAtAndBeyond) {
 
 TEST_F(ValidateTest, OptionsGetTheirZerosFilled) {
   EXPECT_EQ(options_.max_model_len, 512);
-  EXPECT_EQ(num_cache_blocks(options_.kv_cache_bytes, model_.info()), 64 * 8);
+  EXPECT_EQ(num_cache_blocks(options_, model_.info()), 64 * 8);
   EXPECT_EQ(options_.max_queued_tokens, 4 * 64 * 8 * 64);
+}
+
+TEST_F(ValidateTest, TheCacheFormatDecidesHowManyBlocksFit) {
+  model::ModelInfo info;
+  info.num_layers = 2;
+  info.num_mtp_layers = 1;
+  info.kv_entry_elements = 576;
+  info.kv_rope_elements = 64;
+  info.kv_compressible = true;
+  info.dtype = DType::kBFloat16;
+  EngineOptions options;
+  options.kv_cache_bytes = int64_t{3} * 64 * 1152 * 100;
+  const auto blocks = [&](const char* format) {
+    options.kv_cache_dtype = format;
+    return num_cache_blocks(options, info);
+  };
+  EXPECT_EQ(blocks("auto"), 100);
+  EXPECT_EQ(blocks("bfloat16"), 100);
+  EXPECT_EQ(blocks("int8"), 100 * 1152 / 644);
+  EXPECT_EQ(blocks("fp8"), 100 * 1152 / 656);
+  EXPECT_THAT(
+      std::string(cache_format("float32", info).status().message()),
+      HasSubstr("kv-cache-dtype is float32; accepted for this  model: auto, bfloat16, int8, fp8"));
 }
 
 TEST_F(ValidateTest, OptionsOutOfRangeAreNamed) {
@@ -149,6 +173,9 @@ TEST_F(ValidateTest, OptionsOutOfRangeAreNamed) {
   refused("max-num-batched-tokens", [](auto* o) { o->max_num_batched_tokens = 63; });
   refused("kv-cache-bytes", [](auto* o) { o->kv_cache_bytes = 1; });
   refused("kv-cache-bytes", [](auto* o) { o->kv_cache_bytes = -1; });
+  refused("kv-cache-dtype", [](auto* o) { o->kv_cache_dtype = "bfloat16"; });  // not the model's
+  refused("kv-cache-dtype", [](auto* o) { o->kv_cache_dtype = "int8"; });      // it can't
+  refused("kv-cache-dtype", [](auto* o) { o->kv_cache_dtype = "int4"; });
   refused("max-queued-requests", [](auto* o) { o->max_queued_requests = 0; });
   refused("max-queued-tokens", [](auto* o) { o->max_queued_tokens = -1; });
   refused("queue-wait-max-us", [](auto* o) { o->queue_wait_max_us = -1; });
