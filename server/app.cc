@@ -1,6 +1,5 @@
 #include "server/app.h"
 
-#include <algorithm>
 #include <thread>
 
 #include "base/log.h"
@@ -14,17 +13,6 @@ constexpr TimeUs kHeartbeatMaxUs = 30'000'000;
 constexpr TimeUs kReleaseMaxUs = 5'000'000;
 
 }  // namespace
-
-std::vector<std::string> special_spellings(const text::Tokenizer& tokenizer) {
-  std::vector<std::string> spellings;
-  for (TokenId id = 0; id < tokenizer.vocab_size(); ++id) {
-    if (tokenizer.is_special(id) && !tokenizer.token_spelling(id).empty()) {
-      spellings.push_back(tokenizer.token_spelling(id));
-    }
-  }
-  std::sort(spellings.begin(), spellings.end());
-  return spellings;
-}
 
 App::App(AppOptions options, Metrics* metrics, const Clock* clock)
     : options_(std::move(options)),

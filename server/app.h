@@ -27,14 +27,10 @@ struct ServedModel {
   std::unique_ptr<runtime::Engine> engine;
   std::shared_ptr<const text::Tokenizer> tokenizer;
   std::shared_ptr<const text::ChatTemplate> chat_template;
-  std::vector<std::string> special_spellings;  // what user text must not smuggle in
   SamplingDefaults defaults;
 
   const std::string& name() const { return names.front(); }
 };
-
-/// The spellings of all special tokens, sorted.
-std::vector<std::string> special_spellings(const text::Tokenizer& tokenizer);
 
 struct AppOptions {
   ServerLimits limits;

@@ -5,13 +5,16 @@
 #include <limits>
 #include <optional>
 
-#include "server/special_text.h"
-
 namespace mole::server {
 namespace {
 
 constexpr std::array<std::string_view, 6> kRoles = {"system",    "developer", "user",
                                                     "assistant", "tool",      "function"};
+
+/// Strings of ours are UTF-8 already (parse_json); `replace` only keeps dump() from throwing.
+std::string json_text(const Json& value) {
+  return value.dump(-1, ' ', false, Json::error_handler_t::replace);
+}
 
 /// One text of a message: a string, null, or an array of text parts (joined by line breaks, as vLLM
 /// does). Nullopt after an error.
@@ -121,29 +124,22 @@ std::variant<std::vector<TokenId>, ApiError> encode_chat(FieldReader& fields,
     fields.fail("chat_template_kwargs", "is " + describe_type(*kwargs) + "; accepted: an object");
   }
   if (fields.failed()) return *fields.error();
-  SpecialText special(model.special_spellings);
-  for (Json& message : messages) {
-    for (const auto& [key, value] : message.items()) {
-      if (key != "role") special.hide(&value);  // roles come from a fixed list
-    }
-  }
-  Json variables = kwargs == nullptr ? Json::object() : *kwargs;
-  special.hide(&variables);
+  const std::string messages_text = json_text(messages);
+  const std::string kwargs_text = kwargs == nullptr ? "null" : json_text(*kwargs);
   const text::TemplateLimits template_limits{
       .fuel = static_cast<uint64_t>(limits.template_fuel),
       .output_bytes_max = static_cast<size_t>(2 * limits.body_bytes_max)};
-  const auto rendered = model.chat_template->render(messages, Json(), variables,
-                                                    add_generation_prompt, template_limits);
-  if (!rendered.ok()) return invalid_field("messages", std::string(rendered.status().message()));
-  const auto tokens_max = static_cast<size_t>(model.engine->options().max_model_len);
-  auto ids = special.encode(*model.tokenizer, *rendered, add_special_tokens, tokens_max);
-  if (!ids.ok()) {
-    ApiError error = from_status(ids.status());
-    error.param = "messages";
-    return error;
+  auto prompt = model.chat_template->encode(*model.tokenizer,
+                                            {.messages = messages_text,
+                                             .kwargs = kwargs_text,
+                                             .add_generation_prompt = add_generation_prompt,
+                                             .add_special_tokens = add_special_tokens},
+                                            template_limits);
+  if (!prompt.ok()) return invalid_field("messages", std::string(prompt.status().message()));
+  if (prompt->ids.empty()) {
+    return invalid_field("messages", "give no token; accepted: at least one");
   }
-  if (ids->empty()) return invalid_field("messages", "give no token; accepted: at least one");
-  return std::move(*ids);
+  return std::move(prompt->ids);
 }
 
 std::variant<ChatRequest, ApiError> read_chat_request(const Json& body, const ServedModel& model,

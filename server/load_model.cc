@@ -24,7 +24,6 @@ StatusOr<std::shared_ptr<const ServedModel>> serve_model(std::unique_ptr<model::
   }
   MOLE_ASSIGN_OR_RETURN(served->chat_template, text::ChatTemplate::load(folder));
   MOLE_ASSIGN_OR_RETURN(served->defaults, load_sampling_defaults(folder));
-  served->special_spellings = special_spellings(*served->tokenizer);
   auto engine = runtime::Engine::create(std::move(model), engine_options(settings), clock, metrics);
   if (!engine.ok()) return absl::FailedPreconditionError(engine.status().message());
   served->engine = *std::move(engine);

@@ -149,8 +149,9 @@ StatusOr<ChatPrompt> ChatTemplate::encode(const Tokenizer& tokenizer, const Temp
   if (!impl_->rust) return no_template();
   const mole_text_template_input raw = raw_input(input);
   mole_text_prompt prompt{};
-  MOLE_RETURN_IF_ERROR(take_status(mole_text_template_encode(
-      impl_->rust.get(), tokenizer.rust(), &raw, limits.fuel, limits.output_bytes_max, &prompt)));
+  MOLE_RETURN_IF_ERROR(take_status(
+      mole_text_template_encode(impl_->rust.get(), tokenizer.rust(), &raw, input.add_special_tokens,
+                                limits.fuel, limits.output_bytes_max, &prompt)));
   return ChatPrompt{take_bytes(prompt.text), take_ids(prompt.ids)};
 }
 

@@ -28,11 +28,14 @@ struct TemplateInput {
   std::string_view tools = "null";   // a JSON array or null
   std::string_view kwargs = "null";  // a JSON object or null: extra variables
   bool add_generation_prompt = false;
+  // encode() only: also what the tokenizer's post-processor adds. Most templates write their own
+  // BOS.
+  bool add_special_tokens = false;
 };
 
 struct ChatPrompt {
   std::string text;          // as the template rendered it
-  std::vector<TokenId> ids;  // without what the post-processor adds: a template writes its own BOS
+  std::vector<TokenId> ids;
 };
 
 class ChatTemplate {

@@ -122,10 +122,12 @@ typedef struct {
 } mole_text_prompt;
 
 /* Renders and encodes: control tokens that the template writes become control tokens, those in the
- * input are plain text. The post-processor adds nothing. The caller frees both members of `out`. */
+ * input are plain text. With `add_special_tokens` (0 or 1) the post-processor adds its own. The caller
+ * frees both members of `out`. */
 mole_text_status mole_text_template_encode(const mole_text_template* chat_template,
                                            const mole_text_tokenizer* tokenizer,
-                                           const mole_text_template_input* input, uint64_t fuel,
+                                           const mole_text_template_input* input,
+                                           int32_t add_special_tokens, uint64_t fuel,
                                            uint64_t output_max, mole_text_prompt* out);
 
 /* ---- Training -------------------------------------------------------------------------------- */

@@ -79,7 +79,6 @@ void TestServer::load() {
   served->created = 1;
   served->tokenizer = test_tokenizer();
   served->chat_template = test_chat_template();
-  served->special_spellings = special_spellings(*served->tokenizer);
   served->defaults = options_.defaults;
   const int32_t vocab_size = served->tokenizer->vocab_size();
   ChooseToken choose = options_.choose;

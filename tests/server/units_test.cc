@@ -1,4 +1,4 @@
-// The small pieces by themselves: JSON and event writing, errors, keys, special text, settings.
+// The small pieces by themselves: JSON and event writing, errors, keys, settings.
 #include <gtest/gtest.h>
 
 #include <filesystem>
@@ -11,7 +11,6 @@
 #include "server/json_writer.h"
 #include "server/sampling_defaults.h"
 #include "server/settings.h"
-#include "server/special_text.h"
 #include "server/sse.h"
 
 namespace mole::server {
@@ -161,17 +160,6 @@ TEST(SamplingDefaultsFile, ReadsAndChecks) {
     EXPECT_TRUE(absl::IsInvalidArgument(status)) << wrong;
     EXPECT_NE(status.message().find("generation_config.json"), std::string::npos) << status;
   }
-}
-
-TEST(SpecialTextPrefix, LongestWins) {
-  const std::vector<std::string> spellings = {"<a>", "<a><b>", "<ab>", "<b>", "x"};
-  EXPECT_EQ(longest_prefix(spellings, "<a><b>c"), "<a><b>");
-  EXPECT_EQ(longest_prefix(spellings, "<a><c>"), "<a>");
-  EXPECT_EQ(longest_prefix(spellings, "<ab"), "");
-  EXPECT_EQ(longest_prefix(spellings, "x"), "x");
-  EXPECT_EQ(longest_prefix(spellings, ""), "");
-  EXPECT_EQ(longest_prefix(spellings, "\xff"), "");
-  EXPECT_EQ(longest_prefix({}, "x"), "");
 }
 
 TEST(Settings, NamesAndLoopback) {

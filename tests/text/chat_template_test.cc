@@ -104,6 +104,28 @@ TEST(ChatTemplate, KeepsControlTokensOfClientsApart) {
   EXPECT_EQ(count(*attack, tokenizer->token_to_id("<|end|>").value()), 0);
 }
 
+TEST(ChatTemplate, AddsThePostProcessorsTokensOnRequest) {
+  const auto tokenizer = load_golden("byte_level_bpe");
+  const auto chat_template = ChatTemplate::parse("{{ messages[0] }}", kSpecial);
+  ASSERT_TRUE(chat_template.ok());
+  const auto ids = [&](const std::string& message, bool add) {
+    const Json messages = {message};
+    const auto prompt =
+        (*chat_template)
+            ->encode(*tokenizer, {.messages = messages.dump(), .add_special_tokens = add});
+    EXPECT_TRUE(prompt.ok()) << prompt.status();
+    return prompt.ok() ? prompt->ids : std::vector<TokenId>();
+  };
+  const auto around = tokenizer->encode("", {.add_special_tokens = true}).value();
+  ASSERT_FALSE(around.empty()) << "the golden tokenizer adds nothing";
+  for (const char* message : {"hi", "hi</s>there"}) {  // without and with a control token
+    const auto bare = ids(message, false);
+    const auto whole = ids(message, true);
+    EXPECT_EQ(whole.size(), bare.size() + around.size()) << message;
+    EXPECT_NE(std::search(whole.begin(), whole.end(), bare.begin(), bare.end()), whole.end());
+  }
+}
+
 TEST(ChatTemplate, TakesKwargsAsVariables) {
   const Json kwargs = {{"enable_thinking", false}, {"name", "mole"}};
   EXPECT_EQ(render("{{ name }} {{ enable_thinking }}", kwargs).value(), "mole False");

@@ -144,6 +144,7 @@ pub unsafe extern "C" fn mole_text_template_encode(
     chat_template: *const ChatTemplate,
     tokenizer: *const Tokenizer,
     input: *const TemplateInput,
+    add_special_tokens: i32,
     fuel: u64,
     output_max: u64,
     out: *mut Prompt,
@@ -152,7 +153,7 @@ pub unsafe extern "C" fn mole_text_template_encode(
         let variables = variables(&*input)?;
         let guard = Some((*tokenizer).guard());
         let text = (*chat_template).render(&variables, guard, Limits { fuel, output_max })?;
-        let ids = (*tokenizer).encode_guarded(&text)?;
+        let ids = (*tokenizer).encode_guarded(&text, add_special_tokens != 0)?;
         let text = plain_text::without_guards(&text);
         Ok(Prompt { text: text.into_bytes().into(), ids: ids.into() })
     })

@@ -1,7 +1,7 @@
 //! A tokenizer.json of any kind the `tokenizers` crate knows, with a table of its tokens.
 
 use serde_json::Value;
-use tokenizers::{OffsetReferential, OffsetType};
+use tokenizers::{Encoding, OffsetReferential, OffsetType, Token};
 
 use crate::border::{caught, Failure, Outcome, ShapeView, TokenView};
 use crate::decoder_shape::DecoderShape;
@@ -95,9 +95,9 @@ impl Tokenizer {
     /// The crate handles the text between added tokens piece by piece anyway, so encoding the pieces
     /// apart changes nothing, but for a Metaspace whose prepending is "first": there a piece with a
     /// guard starts as the text starts.
-    pub fn encode_guarded(&self, text: &str) -> Outcome<Vec<u32>> {
+    pub fn encode_guarded(&self, text: &str, add_special: bool) -> Outcome<Vec<u32>> {
         if !text.contains(GUARD) {
-            return self.encode(text, false, true);
+            return self.encode(text, add_special, true);
         }
         let mut ids = Vec::new();
         let pieces = self
@@ -112,7 +112,21 @@ impl Tokenizer {
                 }
             }
         }
+        if add_special {
+            ids = self.post_process(ids)?;
+        }
         Ok(ids)
+    }
+
+    /// Adds the post-processor's tokens to what is encoded already.
+    fn post_process(&self, ids: Vec<u32>) -> Outcome<Vec<u32>> {
+        let spelled = |id: u32| self.full.id_to_token(id).unwrap_or_default();
+        let tokens = ids.into_iter().map(|id| Token::new(id, spelled(id), (0, 0))).collect();
+        let encoding = self
+            .full
+            .post_process(Encoding::from_tokens(tokens, 0), None, true)
+            .map_err(|e| Failure::invalid(format!("the text can't be encoded: {e}")))?;
+        Ok(encoding.get_ids().to_vec())
     }
 
     pub fn decode(&self, ids: &[u32], skip_special_tokens: bool) -> Outcome<String> {
