@@ -176,9 +176,12 @@ Engine::Engine(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {
   impl_->thread = std::thread([state = impl_.get()] { state->run(); });
 }
 
-Engine::~Engine() {
+Engine::~Engine() { stop(); }
+
+void Engine::stop() {
+  impl_->draining = true;
   impl_->inbox.stop();
-  impl_->thread.join();
+  if (impl_->thread.joinable()) impl_->thread.join();
 }
 
 StatusOr<std::unique_ptr<Engine>> Engine::create(std::unique_ptr<model::Model> model,
@@ -218,6 +221,7 @@ StatusOr<std::shared_ptr<OutputStream>> Engine::submit(GenerateRequest request) 
   std::shared_ptr<OutputStream> stream = accepted->stream;
   if (!state.inbox.submit(accepted)) {
     state.withdraw(prompt_tokens);
+    if (state.draining) return absl::UnavailableError("the server is shutting down");
     return absl::InvalidArgumentError("request id " + std::to_string(stream->id().value) +
                                       " is in use; accepted: ids from next_request_id()");
   }

@@ -49,7 +49,7 @@ class Engine {
   static StatusOr<std::unique_ptr<Engine>> create(std::unique_ptr<model::Model> model,
                                                   const EngineOptions& options, const Clock* clock,
                                                   Metrics* metrics);
-  /// Cancels what still runs, then joins.
+  /// Stops.
   ~Engine();
 
   const model::ModelInfo& model_info() const;
@@ -74,6 +74,9 @@ class Engine {
   bool idle() const;
   /// Ends every request with kError `status`.
   void abort_all(Status status);
+  /// Cancels what still runs and joins the engine's thread: afterwards no stream gets an event and
+  /// no wake is called, and submit() refuses. Thread: one at a time, never from a wake.
+  void stop();
 
   EngineStats stats() const;
   /// Honest guess from the measured drain rate of the queue, in [100, 120000].

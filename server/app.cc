@@ -1,16 +1,10 @@
 #include "server/app.h"
 
-#include <thread>
-
-#include "base/log.h"
-
 namespace mole::server {
 namespace {
 
 // An engine without progress for so long is stuck; the process should be restarted.
 constexpr TimeUs kHeartbeatMaxUs = 30'000'000;
-// Far longer than a wake takes.
-constexpr TimeUs kReleaseMaxUs = 5'000'000;
 
 }  // namespace
 
@@ -23,15 +17,8 @@ App::App(AppOptions options, Metrics* metrics, const Clock* clock)
 
 App::~App() {
   pool_.stop();
-  const auto served = model_.exchange(nullptr);
-  const TimeUs end = clock_->now_us() + kReleaseMaxUs;
-  while (served != nullptr && served.use_count() > 1) {
-    if (clock_->now_us() > end) {
-      log::error("a request outlives the server", {{"holders", served.use_count() - 1}});
-      return;
-    }
-    std::this_thread::yield();
-  }
+  const auto served = model();
+  if (served != nullptr) served->engine->stop();
 }
 
 void App::set_model(std::shared_ptr<const ServedModel> model) {

@@ -43,8 +43,8 @@ class App {
  public:
   /// `metrics` and `clock` must outlive the app.
   App(AppOptions options, Metrics* metrics, const Clock* clock);
-  /// Waits until nobody else holds the model: the engine's thread does for the time of a wake,
-  /// and must not be the one that ends the engine. Stop the HTTP server first.
+  /// Stops the tokenizing pool and the engine, whoever else still holds the model: from then on no
+  /// thread of ours wakes a session. Stop the HTTP server first, destroy it afterwards.
   ~App();
 
   const ServerLimits& limits() const { return options_.limits; }

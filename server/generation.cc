@@ -78,19 +78,10 @@ std::optional<ApiError> Generation::submit() {
 void Generation::start() {
   sink_->attach(shared_from_this());
   if (ended_) return;  // the client had gone
-  for (Part& part : parts_) {
-    part.stream->set_wake([weak = weak_from_this()] {
-      if (const auto self = weak.lock()) self->wake_later();
-    });
-  }
+  for (Part& part : parts_) part.stream->set_wake(sink_->waker(weak_from_this()));
 }
 
-// Called on the engine's thread.
-void Generation::wake_later() {
-  sink_->post([weak = weak_from_this()] {
-    if (const auto self = weak.lock()) self->pump();
-  });
-}
+void Generation::on_wake() { pump(); }
 
 void Generation::pump() {
   const auto self = shared_from_this();  // the session may let go of us while we end

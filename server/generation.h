@@ -1,6 +1,7 @@
 // One answer in the making: submits the prompts to the engine, reads their streams, and writes the
-// answer, whole or as events. Owned by its session and by the wake-ups that are under way; ends
-// with the answer, with an error, or when the client goes away (which cancels what still runs).
+// answer, whole or as events. Owned by its session; the engine's thread never holds it, it only
+// posts wake-ups. Ends with the answer, with an error, or when the client goes away (which cancels
+// what still runs).
 #pragma once
 
 #include <memory>
@@ -37,6 +38,7 @@ class Generation final : public StreamListener, public std::enable_shared_from_t
   void on_idle() override;
   void on_drained() override;
   void on_closed() override;
+  void on_wake() override;
 
  private:
   // A prompt's run in the engine; its choices are n consecutive ones.
@@ -45,7 +47,6 @@ class Generation final : public StreamListener, public std::enable_shared_from_t
     int32_t open = 0;  // sequences that the engine has not ended yet
   };
 
-  void wake_later();
   void pump();
   void handle(size_t part_idx, runtime::StreamEvent event);
   void on_token(size_t part_idx, runtime::StreamEvent event);

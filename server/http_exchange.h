@@ -28,13 +28,15 @@ struct HttpResponse {
   bool close = false;  // the connection ends after this response
 };
 
-/// What happens to a response on its way out. Called on the session's strand.
+/// What happens to a response on its way out, and a wake-up from elsewhere. Called on the session's
+/// strand.
 class StreamListener {
  public:
   virtual ~StreamListener() = default;
   virtual void on_idle() = 0;     // nothing was written for the heartbeat's time
   virtual void on_drained() = 0;  // unsent bytes have fallen below the limit again
   virtual void on_closed() = 0;  // the client is gone, or too slow; nothing can be written any more
+  virtual void on_wake() = 0;    // a function of ResponseSink::waker() was called
 };
 
 /// The way back to one client, for one request: either respond(), or begin_stream(), write_stream()
@@ -45,6 +47,11 @@ class ResponseSink {
 
   /// Runs `task` on the strand. Thread: any.
   virtual void post(std::function<void()> task) = 0;
+  /// A function that has the listener's on_wake() called on the strand, if the listener still lives
+  /// by then. The function itself keeps nothing alive and never touches the listener, so that a
+  /// thread that is not ours (the engine's) can call and destroy it. Thread: any, until the server
+  /// is destroyed.
+  virtual std::function<void()> waker(std::weak_ptr<StreamListener> listener) = 0;
 
   /// Headers to send with whatever answers this request; `route` names it in metrics and logs.
   virtual void set_route(std::string_view route, std::vector<HeaderField> headers) = 0;

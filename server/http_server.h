@@ -1,8 +1,9 @@
 // Listens, accepts within the bounds, and runs the sessions on a few I/O threads.
 // Thread: the owner's; the handler is called on the I/O threads.
 //
-// A worker or the engine may hold a ResponseSink a moment longer than its request lasts, and a sink
-// holds its socket. So: stop() first, then destroy what may hold sinks (the App), the server last.
+// A worker may hold a ResponseSink a moment longer than its request lasts, and a sink holds its
+// socket; the engine's thread posts wake-ups to the sockets' executor. So: stop() first, then destroy
+// the App, which ends both kinds of threads, the server last.
 #pragma once
 
 #include <cstdint>

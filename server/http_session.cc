@@ -41,6 +41,14 @@ class HttpSession::Exchange final : public ResponseSink {
     if (session_->context_->stopping) return;
     asio::post(session_->socket_.get_executor(), std::move(task));
   }
+  std::function<void()> waker(std::weak_ptr<StreamListener> listener) override {
+    // Only the executor: the session, or this, could otherwise end on the thread that wakes.
+    return [executor = session_->socket_.get_executor(), listener = std::move(listener)] {
+      asio::post(executor, [listener] {
+        if (const auto self = listener.lock()) self->on_wake();
+      });
+    };
+  }
   void set_route(std::string_view route, std::vector<HeaderField> headers) override {
     if (current()) session_->set_route(route, std::move(headers));
   }
