@@ -73,6 +73,7 @@ struct ModelInfo {
   int32_t kv_entry_elements = 0;                                        // per token and layer
   int32_t kv_rope_elements = 0;   // of these the last, which every cache format keeps exact
   bool kv_compressible = false;   // forward takes a cache in int8 and fp8 form
+  std::string quantization = "none";  // format of the weights, of most of them
   DType dtype = DType::kFloat32;  // of weights, activations and a cache in the model's own form
   int64_t weight_bytes = 0;       // resident, after packing
   int64_t num_parameters = 0;

@@ -43,13 +43,18 @@ StatusOr<std::unique_ptr<Model>> load(const std::filesystem::path& folder,
   MOLE_ASSIGN_OR_RETURN(auto checkpoint, loader::Checkpoint::open(folder));
   MOLE_ASSIGN_OR_RETURN(const Architecture* architecture, find_architecture(checkpoint->config()));
   MOLE_ASSIGN_OR_RETURN(const DType dtype, resolve_dtype(checkpoint->config(), options.dtype));
+  MOLE_ASSIGN_OR_RETURN(const Quantization quantization,
+                        resolve_quantization(options.quantization, dtype));
   kernels::set_team_threads(options.threads);
   loader::TensorSource tensors(checkpoint);
   CheckpointParameters source(&tensors);
-  ParameterFactory parameters(&source, dtype, false, 2 * checkpoint->weight_bytes());
+  ParameterFactory parameters(&source, dtype, false, 2 * checkpoint->weight_bytes(), quantization);
   MOLE_ASSIGN_OR_RETURN(auto decoder, architecture->build(checkpoint->config(), parameters));
   MOLE_RETURN_IF_ERROR(annotate(tensors.finish().status(), folder.string()));
   MOLE_RETURN_IF_ERROR(read_generation_eos(folder, &decoder->mutable_info()));
+  const kernels::WeightFormat format =
+      quantization.keep_stored ? weight_format(checkpoint->stored_format()) : quantization.format;
+  decoder->mutable_info().quantization = kernels::format_name(format);
   return std::make_unique<ServingModel>(std::move(decoder));
 }
 
@@ -86,6 +91,8 @@ StatusOr<std::unique_ptr<Model>> load_model(const std::filesystem::path& folder,
     return load(folder, options);
   } catch (const ConfigTooLarge& error) {
     return absl::InvalidArgumentError(folder.string() + ": " + error.what());
+  } catch (const UnusableWeight& error) {
+    return absl::DataLossError(folder.string() + ": " + error.what());
   } catch (const std::exception& error) {
     return absl::InternalError(folder.string() + ": " + error.what());
   }

@@ -13,7 +13,9 @@ namespace mole::model {
 
 struct LoadOptions {
   std::string dtype = "auto";  // auto (config.json's torch_dtype), float32, bfloat16
-  int32_t threads = 0;         // of the kernels' team; 0 = all cores
+  /// auto (quantised tensors stay so), none, int8, int8-g128, int8-a16, int4, fp8.
+  std::string quantization = "auto";
+  int32_t threads = 0;  // of the kernels' team; 0 = all cores
   /// Loads the multi-token-prediction module, so that Model::draft works. A checkpoint without one
   /// (num_nextn_predict_layers 0 or absent) is then refused. The cache must have
   /// ModelInfo::cache_layers() layers.

@@ -158,6 +158,9 @@ StatusOr<std::shared_ptr<const Checkpoint>> Checkpoint::open(const fs::path& fol
   auto checkpoint = std::make_shared<Checkpoint>();
   checkpoint->folder_ = folder;
   MOLE_ASSIGN_OR_RETURN(checkpoint->config_, read_config(folder / "config.json"));
+  StatusOr<StoredFormat> format = read_stored_format(checkpoint->config_);
+  if (!format.ok()) return annotate(format.status(), folder.string());
+  checkpoint->stored_format_ = *format;
   MOLE_RETURN_IF_ERROR(checkpoint->add_weights());
   return checkpoint;
 }

@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "base/json.h"
 #include "base/status.h"
+#include "model_loader/quantized.h"
 #include "model_loader/safetensors.h"
 
 namespace mole::loader {
@@ -27,6 +28,8 @@ class Checkpoint {
   const Json& config() const { return config_; }  // config.json, at most 1 MiB
   const std::map<std::string, TensorView>& tensors() const { return tensors_; }
   int64_t weight_bytes() const { return weight_bytes_; }
+  /// Of the matrices that are quantised; others lie beside them as they are.
+  StoredFormat stored_format() const { return stored_format_; }
 
  private:
   Status add_weights();
@@ -39,6 +42,7 @@ class Checkpoint {
   std::vector<SafetensorsFile> files_;
   std::map<std::string, TensorView> tensors_;
   int64_t weight_bytes_ = 0;
+  StoredFormat stored_format_ = StoredFormat::kNone;
 };
 
 /// Which tensors a model asked for and what became of them: the loader's report. Any missing,
@@ -53,8 +57,8 @@ struct LoadReport {
   Status status() const;
 };
 
-/// Hands tensors to a model by name, converts to the wanted type (FP8 with 128x128 block scales,
-/// `name` + "_scale_inv", is expanded), checks shapes, remembers for the report, shows progress.
+/// Hands tensors to a model by name, converts to the wanted type (quantised ones are expanded, or
+/// handed out as they are), checks shapes, remembers for the report, shows progress.
 /// Thread: one.
 class TensorSource {
  public:
@@ -70,16 +74,24 @@ class TensorSource {
   /// Copies tensor `name` as float32 or bfloat16 into `out` (product(shape) elements). Wrong or
   /// missing tensors are noted in the report and leave `out` zeroed.
   void read(const std::string& name, const std::vector<int64_t>& shape, DType dtype, void* out);
+  /// The codes and scales of a quantised matrix [shape[0], shape[1]], or nothing if the tensor is
+  /// missing or not quantised (then `read` it). Wrong ones are noted in the report and give
+  /// nothing.
+  std::optional<QuantizedTensor> quantized(const std::string& name,
+                                           const std::vector<int64_t>& shape);
   /// Declares a tensor unused on purpose (for example MTP layers); it won't be reported.
   void ignore_prefix(const std::string& prefix);
   /// Call once after the last read.
   LoadReport finish();
 
  private:
-  // Both return false, with the reason noted, if `out` was not filled.
+  // False, with the reason noted, if `out` was not filled.
   bool convert_into(const std::string& name, const std::vector<int64_t>& shape, DType dtype,
                     void* out);
-  bool convert_scaled(const std::string& name, const TensorView& matrix, DType dtype, void* out);
+  // The format in which `tensor` is quantised, kNone if it is not.
+  StoredFormat format_of(const TensorView& tensor) const;
+  std::optional<QuantizedTensor> find_quantized(const std::string& name, const TensorView& tensor,
+                                                const std::vector<int64_t>& shape);
   void note_read(int64_t bytes);
 
   std::shared_ptr<const Checkpoint> checkpoint_;

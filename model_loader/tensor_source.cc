@@ -12,7 +12,6 @@ namespace {
 
 constexpr size_t kShown = 20;  // of each kind, in the message
 constexpr TimeUs kProgressEveryUs = 1'000'000;
-constexpr const char* kScaleSuffix = "_scale_inv";
 
 void add_kind(const char* kind, const std::vector<std::string>& names, std::string* text) {
   if (names.empty()) return;
@@ -27,15 +26,6 @@ void log_progress(int64_t bytes_done, int64_t bytes_total) {
   log::info("loading weights", {{"bytes", bytes_done},
                                 {"bytes_total", bytes_total},
                                 {"percent", bytes_total > 0 ? 100 * bytes_done / bytes_total : 0}});
-}
-
-// "" if `scales` fits `matrix`, else what is wrong.
-std::string scale_problem(const TensorView& matrix, const TensorView& scales) {
-  if (matrix.shape.size() != 2) return "FP8 with block scales must be a matrix";
-  const std::vector<int64_t> wanted = {(matrix.shape[0] + kFp8Block - 1) / kFp8Block,
-                                       (matrix.shape[1] + kFp8Block - 1) / kFp8Block};
-  if (scales.dtype == DType::kFloat32 && scales.shape == wanted) return "";
-  return "expected float32 " + describe_shape(wanted) + ", found " + describe(scales);
 }
 
 }  // namespace
@@ -81,14 +71,14 @@ bool TensorSource::convert_into(const std::string& name, const std::vector<int64
   }
   const TensorView& tensor = found->second;
   const bool counted = !read_.insert(name).second;
-  if (tensor.shape != shape || !is_floating(tensor.dtype)) {
+  if (format_of(tensor) != StoredFormat::kNone) {
+    const auto matrix = find_quantized(name, tensor, shape);
+    if (!matrix.has_value()) return false;
+    dequantize(*matrix, dtype, out);
+  } else if (tensor.shape != shape || !is_floating(tensor.dtype)) {
     report_.misshapen.push_back(quoted_name(name) + ": expected " + describe_shape(shape) +
                                 ", found " + describe(tensor));
-    if (has(name + kScaleSuffix)) read_.insert(name + kScaleSuffix);
     return false;
-  }
-  if (tensor.dtype == DType::kFloat8E4M3) {
-    if (!convert_scaled(name, tensor, dtype, out)) return false;
   } else {
     convert(tensor.dtype, tensor.bytes.data(), tensor.num_elements(), dtype, out);
   }
@@ -96,25 +86,60 @@ bool TensorSource::convert_into(const std::string& name, const std::vector<int64
   return true;
 }
 
-bool TensorSource::convert_scaled(const std::string& name, const TensorView& matrix, DType dtype,
-                                  void* out) {
-  const std::string scale_name = name + kScaleSuffix;
-  const auto scales = checkpoint_->tensors().find(scale_name);
-  if (scales == checkpoint_->tensors().end()) {
-    report_.missing.push_back(quoted_name(scale_name));
-    return false;
+// e4m3 says itself what it is; bytes are codes where config.json says so.
+StoredFormat TensorSource::format_of(const TensorView& tensor) const {
+  if (tensor.dtype == DType::kFloat8E4M3) return StoredFormat::kFp8;
+  const StoredFormat format = checkpoint_->stored_format();
+  const bool codes = tensor.dtype == DType::kUInt8 && format != StoredFormat::kFp8;
+  return codes ? format : StoredFormat::kNone;
+}
+
+std::optional<QuantizedTensor> TensorSource::quantized(const std::string& name,
+                                                       const std::vector<int64_t>& shape) {
+  const auto found = checkpoint_->tensors().find(name);
+  if (found == checkpoint_->tensors().end()) return std::nullopt;
+  if (format_of(found->second) == StoredFormat::kNone) return std::nullopt;
+  const bool counted = !read_.insert(name).second;
+  auto matrix = find_quantized(name, found->second, shape);
+  if (matrix.has_value() && !counted) note_read(static_cast<int64_t>(found->second.bytes.size()));
+  return matrix;
+}
+
+std::optional<QuantizedTensor> TensorSource::find_quantized(const std::string& name,
+                                                            const TensorView& tensor,
+                                                            const std::vector<int64_t>& shape) {
+  const auto misshapen = [&](const std::string& what, DType dtype,
+                             const std::vector<int64_t>& wanted, const TensorView& view) {
+    report_.misshapen.push_back(quoted_name(what) + ": expected " + std::string(dtype_name(dtype)) +
+                                " " + describe_shape(wanted) + ", found " + describe(view));
+    return std::nullopt;
+  };
+  const StoredFormat format = format_of(tensor);
+  const std::string scales_name = scale_name(format, name);
+  const auto scales = checkpoint_->tensors().find(scales_name);
+  const bool first = scales != checkpoint_->tensors().end() && read_.insert(scales_name).second;
+  if (shape.size() != 2) {
+    const bool flat = tensor.shape == shape && scales != checkpoint_->tensors().end();
+    report_.misshapen.push_back(flat ? quoted_name(scales_name) + ": only a matrix can have scales"
+                                     : quoted_name(name) + ": expected " + describe_shape(shape) +
+                                           ", found " + describe(tensor));
+    return std::nullopt;
   }
-  if (read_.insert(scale_name).second) {
+  const std::vector<int64_t> codes = code_shape(format, shape[0], shape[1]);
+  if (tensor.shape != codes) return misshapen(name, code_dtype(format), codes, tensor);
+  if (scales == checkpoint_->tensors().end()) {
+    report_.missing.push_back(quoted_name(scales_name));
+    return std::nullopt;
+  }
+  const std::vector<int64_t> wanted = scale_shape(format, shape[0], shape[1]);
+  if (scales->second.dtype != DType::kFloat32 || scales->second.shape != wanted) {
+    return misshapen(scales_name, DType::kFloat32, wanted, scales->second);
+  }
+  if (first) {
     report_.bytes_read += static_cast<int64_t>(scales->second.bytes.size());
     ++report_.tensors_read;
   }
-  const std::string problem = scale_problem(matrix, scales->second);
-  if (!problem.empty()) {
-    report_.misshapen.push_back(quoted_name(scale_name) + ": " + problem);
-    return false;
-  }
-  convert_fp8_blocks(matrix, scales->second, dtype, out);
-  return true;
+  return QuantizedTensor{format, shape[0], shape[1], tensor, scales->second};
 }
 
 void TensorSource::note_read(int64_t bytes) {

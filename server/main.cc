@@ -40,7 +40,9 @@ int load(const Settings& settings, App& app, const Clock* clock, Metrics* metric
   const TimeUs begin_us = clock->now_us();
   auto model = model::load_model(
       settings.model_path(),
-      {.dtype = settings.dtype, .threads = static_cast<int32_t>(settings.threads)});
+      {.dtype = settings.dtype,
+       .quantization = settings.quantization,
+       .threads = static_cast<int32_t>(settings.threads)});
   if (!model.ok()) return fail(kExitModel, std::string(model.status().message()));
   const model::ModelInfo info = (*model)->info();
   auto served = serve_model(std::move(*model), settings, clock, metrics);
@@ -55,6 +57,7 @@ int load(const Settings& settings, App& app, const Clock* clock, Metrics* metric
                              {"active_parameters", info.num_active_parameters},
                              {"weight_bytes", info.weight_bytes},
                              {"dtype", dtype_name(info.dtype)},
+                             {"quantization", info.quantization},
                              {"max_model_len", options.max_model_len},
                              {"kv_cache_bytes", options.kv_cache_bytes},
                              {"seconds", static_cast<double>(clock->now_us() - begin_us) / 1e6}});

@@ -16,6 +16,9 @@ void declare_model_options(Options& options, Settings* s) {
                    "name in the API; several are all accepted [the directory's name]");
   options.add_choice("dtype", &s->dtype, {"auto", "float32", "bfloat16"},
                      "type of weights and activations");
+  options.add_choice("quantization", &s->quantization,
+                     {"auto", "none", "int8", "int8-g128", "int8-a16", "int4", "fp8"},
+                     "format of the weights, auto = the checkpoint's own; docs/quantization.md");
   options.add("threads", &s->threads, 0, 1'024, "", "threads of the kernels, 0 = all cores");
   options.add("max-model-len", &s->max_model_len, 0, kInt32Max, "TOKENS",
               "prompt and output of a request, 0 = the model's context");

@@ -19,6 +19,7 @@ struct Settings {
   int64_t port = 8'000;
   std::string port_file;
   std::string dtype = "auto";
+  std::string quantization = "auto";
   int64_t threads = 0;
   int64_t io_threads = 2;
   int64_t tokenizer_threads = 1;

@@ -55,6 +55,17 @@ void ExpertBank::add(const at::Tensor& gate_up, const at::Tensor& down) {
   expert.down.pack(down.data_ptr(), dtype_, hidden_, width_, width_, false, team());
 }
 
+void ExpertBank::add(std::span<const QuantizedMatrix> gate_up, const QuantizedMatrix& down) {
+  MOLE_CHECK_LT(static_cast<int64_t>(experts_.size()), num_experts_);
+  ExpertWeights& expert = experts_.emplace_back();
+  pack_quantized(gate_up, expert.gate_up, team());
+  pack_quantized({&down, 1}, expert.down, team());
+  MOLE_CHECK_EQ(expert.gate_up.n(), 2 * width_);
+  MOLE_CHECK_EQ(expert.gate_up.k(), hidden_);
+  MOLE_CHECK_EQ(expert.down.n(), hidden_);
+  MOLE_CHECK_EQ(expert.down.k(), width_);
+}
+
 std::span<const ExpertWeights> ExpertBank::experts() {
   if (trainable() && made_ != *version_) {
     const at::Tensor gate_up = rounded(gate_up_, dtype_), down = rounded(down_, dtype_);

@@ -8,6 +8,7 @@
 #include <span>
 #include <vector>
 
+#include "kernels/linear/quantize.h"
 #include "kernels/moe/moe.h"
 #include "kernels/torch/weight.h"
 
@@ -19,6 +20,8 @@ class ExpertBank {
   ExpertBank(int64_t num_experts, int64_t hidden, int64_t width, DType dtype);
   /// gate_up [2F, D], down [D, F], contiguous in the dtype.
   void add(const at::Tensor& gate_up, const at::Tensor& down);
+  /// The same from codes and scales; `gate_up` are the parts that make up [2F, D].
+  void add(std::span<const QuantizedMatrix> gate_up, const QuantizedMatrix& down);
 
   /// Training: float32 masters [E, 2F, D] and [E, D, F], gradients of the same shapes.
   ExpertBank(at::Tensor gate_up, at::Tensor down, at::Tensor gate_up_grad, at::Tensor down_grad,

@@ -17,6 +17,16 @@ Weight::Weight(at::Tensor value, const WeightOptions& options)
   if (!options.keep_plain) plain_.reset();
 }
 
+Weight::Weight(std::span<const QuantizedMatrix> parts, at::Tensor plain)
+    : n_(0),
+      k_(parts[0].k),
+      options_{DType::kBFloat16, false, plain.defined(), true},
+      compute_dtype_(DType::kBFloat16),
+      plain_(std::move(plain)) {
+  for (const QuantizedMatrix& part : parts) n_ += part.n;
+  pack_quantized(parts, packed_, team());
+}
+
 Weight::Weight(at::Tensor master, at::Tensor grad, const WeightOptions& options,
                WeightVersion version)
     : n_(master.size(0)),

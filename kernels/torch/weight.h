@@ -10,9 +10,11 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 
 #include "base/dtype.h"
 #include "kernels/linear/linear.h"
+#include "kernels/linear/quantize.h"
 
 namespace mole::kernels {
 
@@ -30,6 +32,9 @@ class Weight {
  public:
   /// Serving. value [n, k] contiguous in options.dtype.
   Weight(at::Tensor value, const WeightOptions& options);
+  /// Serving. Codes and scales stacked along n, for products; `plain` [n, k] bfloat16 is kept for
+  /// other uses, or undefined.
+  Weight(std::span<const QuantizedMatrix> parts, at::Tensor plain);
   /// Training. master [n, k] contiguous float32; its gradient buffer is `grad`, same shape.
   Weight(at::Tensor master, at::Tensor grad, const WeightOptions& options, WeightVersion version);
 

@@ -10,10 +10,12 @@ namespace mole::model {
 Decoder::Decoder(const DecoderConfig& config, ModelInfo info, ParameterFactory& parameters)
     : config_(config), info_(std::move(info)) {
   const bool tied = config.tie_word_embeddings;
-  embedding_ = parameters.matrix({{"model.embed_tokens.weight", config.vocab_size}},
-                                 config.hidden_size, {.keep_plain = true, .pack = tied});
+  embedding_ =
+      parameters.matrix({{"model.embed_tokens.weight", config.vocab_size}}, config.hidden_size,
+                        {.keep_plain = true, .pack = tied, .head = tied});
   if (!tied) {
-    head_ = parameters.matrix({{"lm_head.weight", config.vocab_size}}, config.hidden_size);
+    head_ = parameters.matrix({{"lm_head.weight", config.vocab_size}}, config.hidden_size,
+                              {.head = true});
   }
   final_norm_ = parameters.norm("model.norm.weight", config.hidden_size);
 }

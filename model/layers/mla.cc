@@ -24,7 +24,7 @@ Mla::Mla(const MlaConfig& config, const std::string& prefix, ParameterFactory& p
   kv_a_norm_ = parameters.norm(prefix + "kv_a_layernorm.weight", latent);
   const int64_t per_head = config.qk_nope_head_dim + config.v_head_dim;
   kv_b_proj_ = parameters.matrix({{prefix + "kv_b_proj.weight", config.num_heads * per_head}},
-                                 latent, {.keep_plain = true});
+                                 latent, {.keep_plain = true, .quantize = false});
   o_proj_ = parameters.matrix({{prefix + "o_proj.weight", hidden}},
                               int64_t{config.num_heads} * config.v_head_dim);
   if (!kv_b_proj_->trainable()) {

@@ -1,76 +1,17 @@
 #include "model/layers/parameters.h"
 
-#include <cmath>
-#include <numbers>
-
-#include "base/philox.h"
 #include "kernels/torch/tensors.h"
 
 namespace mole::model {
 
-namespace {
-
-/// FNV-1a, 64 bits: a name's own stream of random numbers.
-uint64_t name_hash(const std::string& name) {
-  uint64_t hash = 0xcbf29ce484222325u;
-  for (const char c : name) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3u;
-  return hash;
-}
-
-/// Two independent standard normal numbers (Box and Muller, 1958) from one Philox draw.
-void normal_pair(uint64_t seed, uint64_t index, uint64_t stream, double* a, double* b) {
-  const auto words = philox4x32(seed, index, stream);
-  // 64 bits each; the first in (0, 1] so that its logarithm exists.
-  const double u = (static_cast<double>((uint64_t{words[0]} << 32) | words[1]) + 1.0) * 0x1.0p-64;
-  const double v = static_cast<double>((uint64_t{words[2]} << 32) | words[3]) * 0x1.0p-64;
-  const double radius = std::sqrt(-2.0 * std::log(u));
-  *a = radius * std::cos(2 * std::numbers::pi * v);
-  *b = radius * std::sin(2 * std::numbers::pi * v);
-}
-
-int64_t product(const std::vector<int64_t>& shape) {
-  int64_t count = 1;
-  for (const int64_t extent : shape) count *= extent;
-  return count;
-}
-
-}  // namespace
-
-void CheckpointParameters::read(const std::string& name, const std::vector<int64_t>& shape,
-                                InitialValue, DType dtype, void* out) {
-  source_.read(name, shape, dtype, out);
-}
-
-void RandomParameters::read(const std::string& name, const std::vector<int64_t>& shape,
-                            InitialValue initial, DType dtype, void* out) {
-  const int64_t count = product(shape);
-  auto store = [&](int64_t i, double value) {
-    const float rounded = static_cast<float>(value);
-    if (dtype == DType::kFloat32) {
-      static_cast<float*>(out)[i] = rounded;
-    } else {
-      static_cast<BFloat16*>(out)[i] = to_bfloat16(rounded);
-    }
-  };
-  if (initial != InitialValue::kNormal) {
-    for (int64_t i = 0; i < count; ++i) store(i, initial == InitialValue::kOne ? 1.0 : 0.0);
-    return;
-  }
-  const uint64_t stream = name_hash(name);
-  for (int64_t i = 0; i < count; i += 2) {
-    double a = 0, b = 0;
-    normal_pair(seed_, static_cast<uint64_t>(i / 2), stream, &a, &b);
-    store(i, a * standard_deviation_);
-    if (i + 1 < count) store(i + 1, b * standard_deviation_);
-  }
-}
-
 ParameterFactory::ParameterFactory(ParameterSource* source, DType dtype, bool trainable,
-                                   int64_t max_parameters)
+                                   int64_t max_parameters, const Quantization& quantization)
     : source_(*source),
       dtype_(dtype),
       trainable_(trainable),
       max_parameters_(max_parameters),
+      quantization_(quantization),
+      quantized_(source),
       version_(std::make_shared<uint64_t>(0)) {}
 
 void ParameterFactory::count(int64_t rows, int64_t columns) {
@@ -96,11 +37,36 @@ void ParameterFactory::add_leaf(const std::string& name, const at::Tensor& value
   parameters_.push_back({name, leaf});
 }
 
+kernels::WeightFormat ParameterFactory::format_of(const std::vector<RowPart>& parts, int64_t k,
+                                                  const MatrixUse& use) {
+  using kernels::WeightFormat;
+  if (trainable_ || !use.quantize || !use.pack || use.compute_in_float32) {
+    return WeightFormat::kPlain;
+  }
+  WeightFormat format = quantization_.format;
+  if (quantization_.keep_stored) {
+    for (const RowPart& part : parts) {
+      const auto stored = source_.quantized(part.name, {part.rows, k});
+      format = stored.has_value() ? weight_format(stored->format) : WeightFormat::kPlain;
+      if (format == WeightFormat::kPlain) break;
+    }
+  } else if (use.head && format == WeightFormat::kInt4) {
+    format = WeightFormat::kInt8;
+  }
+  return kernels::can_quantize(format, k) ? format : WeightFormat::kPlain;
+}
+
 std::unique_ptr<kernels::Weight> ParameterFactory::matrix(const std::vector<RowPart>& parts,
                                                           int64_t k, const MatrixUse& use) {
   int64_t n = 0;
   for (const RowPart& part : parts) n += part.rows;
   count(n, k);
+  const kernels::WeightFormat format = format_of(parts, k, use);
+  if (format != kernels::WeightFormat::kPlain && !use.keep_plain) {
+    quantized_.start(format);
+    for (const RowPart& part : parts) quantized_.add(part.name, part.rows, k);
+    return std::make_unique<kernels::Weight>(quantized_.parts(), at::Tensor());
+  }
   const DType stored = trainable_ ? DType::kFloat32 : dtype_;
   const at::Tensor value = kernels::empty({n, k}, stored);
   int64_t row = 0;
@@ -108,6 +74,16 @@ std::unique_ptr<kernels::Weight> ParameterFactory::matrix(const std::vector<RowP
     source_.read(part.name, {part.rows, k}, InitialValue::kNormal, stored,
                  kernels::element(value, row, 0));
     row += part.rows;
+  }
+  if (format != kernels::WeightFormat::kPlain) {  // the values are needed too
+    quantized_.start(format);
+    row = 0;
+    for (const RowPart& part : parts) {
+      const void* values = kernels::element(value, row, 0);
+      quantized_.add(part.name, part.rows, k, static_cast<const BFloat16*>(values));
+      row += part.rows;
+    }
+    return std::make_unique<kernels::Weight>(quantized_.parts(), value);
   }
   const kernels::WeightOptions options{dtype_, use.compute_in_float32, use.keep_plain, use.pack};
   if (!trainable_) return std::make_unique<kernels::Weight>(value, options);
@@ -138,16 +114,29 @@ std::unique_ptr<kernels::ExpertBank> ParameterFactory::experts(
   count(num_experts * 3 * width, hidden);
   if (trainable_) return trainable_experts(names, hidden, width);
   auto bank = std::make_unique<kernels::ExpertBank>(num_experts, hidden, width, dtype_);
+  for (const ExpertNames& name : names) add_expert(name, *bank);
+  return bank;
+}
+
+void ParameterFactory::add_expert(const ExpertNames& name, kernels::ExpertBank& bank) {
+  const int64_t hidden = bank.hidden(), width = bank.width();
+  const RowPart gate{name.gate, width}, up{name.up, width}, back{name.down, hidden};
+  const kernels::WeightFormat format = format_of({gate, up}, hidden, {});
+  if (format != kernels::WeightFormat::kPlain && format == format_of({back}, width, {})) {
+    quantized_.start(format);
+    quantized_.add(gate.name, width, hidden);
+    quantized_.add(up.name, width, hidden);
+    quantized_.add(back.name, hidden, width);
+    bank.add(quantized_.parts().first(2), quantized_.parts()[2]);
+    return;
+  }
   const at::Tensor gate_up = kernels::empty({2 * width, hidden}, dtype_);
   const at::Tensor down = kernels::empty({hidden, width}, dtype_);
-  for (const ExpertNames& name : names) {
-    const std::vector<int64_t> in{width, hidden}, out{hidden, width};
-    source_.read(name.gate, in, InitialValue::kNormal, dtype_, gate_up.data_ptr());
-    source_.read(name.up, in, InitialValue::kNormal, dtype_, kernels::element(gate_up, width, 0));
-    source_.read(name.down, out, InitialValue::kNormal, dtype_, down.data_ptr());
-    bank->add(gate_up, down);
-  }
-  return bank;
+  const std::vector<int64_t> in{width, hidden}, out{hidden, width};
+  source_.read(name.gate, in, InitialValue::kNormal, dtype_, gate_up.data_ptr());
+  source_.read(name.up, in, InitialValue::kNormal, dtype_, kernels::element(gate_up, width, 0));
+  source_.read(name.down, out, InitialValue::kNormal, dtype_, down.data_ptr());
+  bank.add(gate_up, down);
 }
 
 std::unique_ptr<kernels::ExpertBank> ParameterFactory::trainable_experts(

@@ -1,4 +1,4 @@
-// Where a model's parameters come from (a checkpoint or a random start) and what they become
+// What a model's parameters become
 // (packed weights for serving, float32 masters with gradients for training). Layers ask for what
 // they need by its Hugging Face name and never see the difference. Thread: one.
 #pragma once
@@ -12,46 +12,10 @@
 #include "kernels/torch/expert_bank.h"
 #include "kernels/torch/weight.h"
 #include "model/layers/named_tensor.h"
-#include "model_loader/checkpoint.h"
+#include "model/layers/parameter_source.h"
+#include "model/layers/quantization.h"
 
 namespace mole::model {
-
-enum class InitialValue { kNormal, kOne, kZero };  // of a parameter without a checkpoint
-
-class ParameterSource {
- public:
-  virtual ~ParameterSource() = default;
-  /// Fills `out`, product(shape) elements of `dtype` (float32 or bfloat16).
-  virtual void read(const std::string& name, const std::vector<int64_t>& shape,
-                    InitialValue initial, DType dtype, void* out) = 0;
-  /// Tensors with this prefix are left out on purpose.
-  virtual void ignore_prefix(const std::string& prefix) = 0;
-};
-
-class CheckpointParameters final : public ParameterSource {
- public:
-  explicit CheckpointParameters(loader::TensorSource* source) : source_(*source) {}
-  void read(const std::string& name, const std::vector<int64_t>& shape, InitialValue initial,
-            DType dtype, void* out) override;
-  void ignore_prefix(const std::string& prefix) override { source_.ignore_prefix(prefix); }
-
- private:
-  loader::TensorSource& source_;
-};
-
-/// Every value depends on (seed, name, index) only, not on what else the model has.
-class RandomParameters final : public ParameterSource {
- public:
-  RandomParameters(uint64_t seed, double standard_deviation)
-      : seed_(seed), standard_deviation_(standard_deviation) {}
-  void read(const std::string& name, const std::vector<int64_t>& shape, InitialValue initial,
-            DType dtype, void* out) override;
-  void ignore_prefix(const std::string&) override {}
-
- private:
-  uint64_t seed_;
-  double standard_deviation_;
-};
 
 /// Some rows of a stacked matrix: a tensor [rows, K] of its own in the checkpoint.
 struct RowPart {
@@ -63,6 +27,8 @@ struct MatrixUse {
   bool compute_in_float32 = false;
   bool keep_plain = false;
   bool pack = true;
+  bool quantize = true;  // false: stays as it is whatever the other weights become
+  bool head = false;     // makes logits: never in fewer than 8 bits
 };
 
 struct ExpertNames {
@@ -79,7 +45,9 @@ class ConfigTooLarge : public std::runtime_error {
 class ParameterFactory {
  public:
   /// `max_parameters`: more is refused (ConfigTooLarge) before any memory is taken for it.
-  ParameterFactory(ParameterSource* source, DType dtype, bool trainable, int64_t max_parameters);
+  /// `quantization`: of what is served.
+  ParameterFactory(ParameterSource* source, DType dtype, bool trainable, int64_t max_parameters,
+                   const Quantization& quantization = {});
 
   DType dtype() const { return dtype_; }
   std::unique_ptr<kernels::Weight> matrix(const std::vector<RowPart>& parts, int64_t k,
@@ -103,8 +71,12 @@ class ParameterFactory {
  private:
   /// Counts parameters before their memory is taken.
   void count(int64_t rows, int64_t columns);
+  /// The format that this matrix gets.
+  kernels::WeightFormat format_of(const std::vector<RowPart>& parts, int64_t k,
+                                  const MatrixUse& use);
   at::Tensor make_gradient(const at::Tensor& master);
   void add_leaf(const std::string& name, const at::Tensor& value, const at::Tensor& gradient);
+  void add_expert(const ExpertNames& name, kernels::ExpertBank& bank);
   std::unique_ptr<kernels::ExpertBank> trainable_experts(const std::vector<ExpertNames>& names,
                                                          int64_t hidden, int64_t width);
 
@@ -112,6 +84,8 @@ class ParameterFactory {
   DType dtype_;
   bool trainable_;
   int64_t max_parameters_;
+  Quantization quantization_;
+  QuantizedParts quantized_;
   std::shared_ptr<uint64_t> version_;
   std::vector<NamedTensor> parameters_, buffers_;
   std::vector<at::Tensor> gradients_;

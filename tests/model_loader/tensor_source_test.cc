@@ -104,7 +104,7 @@ TEST_F(Source, Fp8WithoutOrWithWrongScalesIsReported) {
   EXPECT_THAT(report.missing, ElementsAre("\"lone_scale_inv\""));
   EXPECT_THAT(report.misshapen,
               ElementsAre("\"row_scale_inv\": expected float32 [1, 1], found float32 [1]",
-                          "\"flat_scale_inv\": FP8 with block scales must be a matrix"));
+                          "\"flat_scale_inv\": only a matrix can have scales"));
   EXPECT_TRUE(report.unused.empty());
 }
 

@@ -1,0 +1,60 @@
+// Where a model's parameters come from: a checkpoint, or a random start. Thread: one.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/dtype.h"
+#include "model_loader/checkpoint.h"
+
+namespace mole::model {
+
+enum class InitialValue { kNormal, kOne, kZero };  // of a parameter without a checkpoint
+
+class ParameterSource {
+ public:
+  virtual ~ParameterSource() = default;
+  /// Fills `out`, product(shape) elements of `dtype` (float32 or bfloat16).
+  virtual void read(const std::string& name, const std::vector<int64_t>& shape,
+                    InitialValue initial, DType dtype, void* out) = 0;
+  /// Codes and scales of a matrix that is stored quantised; nothing if it is not, or not there.
+  /// They lie in the file and stay valid while the source does.
+  virtual std::optional<loader::QuantizedTensor> quantized(const std::string& /*name*/,
+                                                           const std::vector<int64_t>& /*shape*/) {
+    return std::nullopt;
+  }
+  /// Tensors with this prefix are left out on purpose.
+  virtual void ignore_prefix(const std::string& prefix) = 0;
+};
+
+class CheckpointParameters final : public ParameterSource {
+ public:
+  explicit CheckpointParameters(loader::TensorSource* source) : source_(*source) {}
+  void read(const std::string& name, const std::vector<int64_t>& shape, InitialValue initial,
+            DType dtype, void* out) override;
+  std::optional<loader::QuantizedTensor> quantized(const std::string& name,
+                                                   const std::vector<int64_t>& shape) override {
+    return source_.quantized(name, shape);
+  }
+  void ignore_prefix(const std::string& prefix) override { source_.ignore_prefix(prefix); }
+
+ private:
+  loader::TensorSource& source_;
+};
+
+/// Every value depends on (seed, name, index) only, not on what else the model has.
+class RandomParameters final : public ParameterSource {
+ public:
+  RandomParameters(uint64_t seed, double standard_deviation)
+      : seed_(seed), standard_deviation_(standard_deviation) {}
+  void read(const std::string& name, const std::vector<int64_t>& shape, InitialValue initial,
+            DType dtype, void* out) override;
+  void ignore_prefix(const std::string&) override {}
+
+ private:
+  uint64_t seed_;
+  double standard_deviation_;
+};
+
+}  // namespace mole::model
