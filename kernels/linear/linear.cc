@@ -1,6 +1,7 @@
 #include "kernels/linear/linear.h"
 
 #include <algorithm>
+#include <vector>
 
 #include "base/check.h"
 #include "kernels/cpu/isa.h"
@@ -20,8 +21,12 @@ void validate(const LinearArgs& args) {
   MOLE_CHECK(!args.accumulate || args.y_dtype == DType::kFloat32);
 }
 
+// A weight that every thread may keep in its second-level cache.
+constexpr int64_t kSmallWeight = int64_t{1} << 20;
+
 /// One product's output as a grid of units, numbered so that a thread's run of numbers is nearly a
-/// rectangle: along rows where there are many, else along panels.
+/// rectangle: along rows where there are many and the weight is small, else along panels, so that
+/// the weight is read once.
 struct Grid {
   int64_t rows, panels;            // sizes
   int64_t row_units, panel_units;  // in units
@@ -32,7 +37,7 @@ struct Grid {
         panels(ceil_div(args.weight->n(), kPanel)),
         row_units(ceil_div(rows, kRowUnit)),
         panel_units(ceil_div(panels, kPanelUnit)),
-        rows_outer(row_units >= 2 * int64_t{threads}) {}
+        rows_outer(row_units >= 2 * int64_t{threads} && args.weight->bytes() <= kSmallWeight) {}
 
   int64_t units() const { return row_units * panel_units; }
   int64_t inner() const { return rows_outer ? panel_units : row_units; }
@@ -72,6 +77,15 @@ void run_units(const LinearArgs& args, const Grid& grid, int64_t begin, int64_t 
   }
 }
 
+/// Packs x once where several threads need the same rows.
+void share_rows(std::vector<LinearArgs>& products, ThreadTeam& team) {
+  const int32_t threads = team.num_threads();
+  // Products that are split by rows go to the end, out of the way.
+  const auto by_panels = [&](const LinearArgs& args) { return !Grid(args, threads).rows_outer; };
+  const auto end = std::partition(products.begin(), products.end(), by_panels);
+  pack_all_rows({products.begin(), end}, team);
+}
+
 }  // namespace
 
 void linear_part(const LinearArgs& args, const LinearPart& part) {
@@ -80,7 +94,7 @@ void linear_part(const LinearArgs& args, const LinearPart& part) {
   if (args.weight->dtype() == DType::kFloat32) {
     return set == Isa::kAvx2 ? avx2::linear_f32(args, part) : avx512::linear_f32(args, part);
   }
-  if (set == Isa::kAmx) return linear_bf16_amx(args, part);
+  if (uses_tiles(args)) return linear_bf16_amx(args, part);
   return set == Isa::kAvx2 ? avx2::linear_bf16(args, part) : avx512::linear_bf16(args, part);
 }
 
@@ -89,13 +103,17 @@ void linear_whole(const LinearArgs& args) {
   linear_part(args, {0, args.rows, 0, ceil_div(args.weight->n(), kPanel)});
 }
 
-void linear_many(std::span<const LinearArgs> products, ThreadTeam& team) {
+void linear_many(std::span<const LinearArgs> given, ThreadTeam& team) {
   const int32_t threads = team.num_threads();
+  thread_local std::vector<LinearArgs> kept;
+  kept.assign(given.begin(), given.end());
   int64_t total = 0;
-  for (const LinearArgs& args : products) {
+  for (const LinearArgs& args : kept) {
     validate(args);
     total += Grid(args, threads).units() * unit_work(args);
   }
+  share_rows(kept, team);
+  const std::span<const LinearArgs> products = kept;  // this thread's, in the others too
   auto part = [&](int64_t begin, int64_t end) {
     int64_t first = 0;  // work before this product
     for (const LinearArgs& args : products) {

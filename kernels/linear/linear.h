@@ -76,6 +76,9 @@ struct LinearArgs {
   /// result goes to row y_rows[r] (scatter, distinct).
   const int32_t* x_rows = nullptr;
   const int32_t* y_rows = nullptr;
+  // For the kernels' own use, when they compute a part of a product (linear_impl.h):
+  const BFloat16* x_tiles = nullptr;  // x as pack_rows left it; null = not packed
+  int64_t y_column = 0;               // the product's column that y's first one stands for
 };
 
 /// Thread: the team's caller. Errors: none; a wrong argument is a bug and stops the process.

@@ -1,152 +1,26 @@
-// linear for bfloat16 with AMX: 2 by 2 tiles of 16 by 16 sums, or 1 by 4 where there are at most 16
-// rows. x is first packed into tiles (16 rows by 32 k, 1 KiB each): rows at a large stride would
-// fall into the same cache sets, and edges are filled with zeros there.
+// linear for bfloat16 with AMX. Few rows: the weight's way from memory counts, so several panels
+// are read side by side and prefetched. Many rows: 2 by 2 tiles of 16 by 16 sums, x and a pair of
+// panels staying in the second-level cache, the next pair on its way there.
 #include <immintrin.h>
 
 #include <algorithm>
 
 #include "kernels/cpu/amx_tiles.h"
 #include "kernels/cpu/scratch.h"
-#include "kernels/cpu/transpose.h"
+#include "kernels/linear/amx_kernels.h"
 #include "kernels/linear/store_block.h"
 
 namespace mole::kernels {
 namespace avx512 {
 namespace {
 
-constexpr int64_t kTileRows = 16;
-constexpr int64_t kTile = kTileRows * kBlockK;  // elements of a tile of x or of the weight
-constexpr int kTileStride = 64;                 // bytes
 // Packed x of one turn: it stays in the second-level cache beside the weight's panels.
 constexpr int64_t kTurnBytes = int64_t{1} << 20;
-
-/// 16 rows by 32 k from row-major x; rows and k past the end are zeros.
-void pack_tile(const LinearArgs& args, int64_t row, int64_t count, int64_t k0, BFloat16* out) {
-  const int64_t depth = std::min(kBlockK, args.weight->k() - k0);
-  const auto mask = static_cast<__mmask32>((uint64_t{1} << depth) - 1);
-  for (int64_t i = 0; i < kTileRows; ++i) {
-    __m512i line = _mm512_setzero_si512();
-    if (i < count) {
-      const auto* x =
-          static_cast<const BFloat16*>(args.x) + memory_row(args, row + i) * args.x_stride + k0;
-      line = _mm512_maskz_loadu_epi16(mask, x);
-    }
-    _mm512_store_si512(out + i * kBlockK, line);
-  }
-}
-
-/// The same from transposed x.
-void pack_tile_transposed(const LinearArgs& args, int64_t row, int64_t count, int64_t k0,
-                          BFloat16* out) {
-  const int64_t depth = std::min(kBlockK, args.weight->k() - k0);
-  const auto* x = static_cast<const BFloat16*>(args.x) + row;
-  const auto mask = static_cast<__mmask16>((1u << count) - 1);
-  auto line = [&](int64_t k) {
-    if (k >= depth) return _mm512_setzero_si512();
-    const BFloat16* from = x + memory_row(args, k0 + k) * args.x_stride;
-    return _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, from));
-  };
-  __m512i pairs[16], turned[16];
-  for (int64_t pair = 0; pair < 16; ++pair) {
-    pairs[pair] = _mm512_or_si512(line(2 * pair), _mm512_slli_epi32(line(2 * pair + 1), 16));
-  }
-  transpose16(pairs, turned);
-  for (int64_t i = 0; i < kTileRows; ++i) _mm512_store_si512(out + i * kBlockK, turned[i]);
-}
-
-/// Rows [row, row + count) as blocks of 16, each a run of tiles over k.
-void pack_x(const LinearArgs& args, int64_t row, int64_t count, int64_t blocks, BFloat16* out) {
-  if (args.x_transposed) {
-    // Along the lines of memory: a line holds the same k of many rows.
-    for (int64_t block = 0; block < blocks; ++block) {
-      for (int64_t i = 0; i < count; i += kTileRows) {
-        pack_tile_transposed(args, row + i, std::min(kTileRows, count - i), block * kBlockK,
-                             out + (i / kTileRows * blocks + block) * kTile);
-      }
-    }
-    return;
-  }
-  for (int64_t i = 0; i < count; i += kTileRows) {
-    for (int64_t block = 0; block < blocks; ++block, out += kTile) {
-      pack_tile(args, row + i, std::min(kTileRows, count - i), block * kBlockK, out);
-    }
-  }
-}
-
-/// Prefetches one tile of weights into the first-level cache.
-inline void prefetch_tile(const BFloat16* tile) {
-  const char* line = reinterpret_cast<const char*>(tile);
-#pragma GCC unroll 16
-  for (int i = 0; i < 16; ++i) _mm_prefetch(line + 64 * i, _MM_HINT_T0);
-}
-
-/// Where tiles of sums go: tile (r, p) to data + r * row_step + p * panel_step, its rows `stride`
-/// bytes apart.
-struct SumTiles {
-  float* data = nullptr;
-  int64_t row_step = 0, panel_step = 0;  // elements
-  int64_t stride = 0;                    // bytes
-};
-
-/// Sums of R blocks of rows (1 or 2) by P panels (1 or 2), from packed x and weight. Tiles 0-3
-/// sums, 4-5 x, 6-7 weight.
-template <int R, int P>
-void tiles_2x2(const BFloat16* x, const BFloat16* w, int64_t blocks, const SumTiles& sums) {
-  _tile_zero(0);
-  if constexpr (P > 1) _tile_zero(1);
-  if constexpr (R > 1) _tile_zero(2);
-  if constexpr (R > 1 && P > 1) _tile_zero(3);
-  const int64_t run = blocks * kTile;
-  for (int64_t block = 0; block < blocks; ++block, x += kTile, w += kTile) {
-    _tile_loadd(4, x, kTileStride);
-    _tile_loadd(6, w, kTileStride);
-    _tile_dpbf16ps(0, 4, 6);
-    if constexpr (P > 1) {
-      _tile_loadd(7, w + run, kTileStride);
-      _tile_dpbf16ps(1, 4, 7);
-    }
-    if constexpr (R > 1) {
-      _tile_loadd(5, x + run, kTileStride);
-      _tile_dpbf16ps(2, 5, 6);
-    }
-    if constexpr (R > 1 && P > 1) _tile_dpbf16ps(3, 5, 7);
-  }
-  float* second = sums.data + sums.row_step;
-  _tile_stored(0, sums.data, sums.stride);
-  if constexpr (P > 1) _tile_stored(1, sums.data + sums.panel_step, sums.stride);
-  if constexpr (R > 1) _tile_stored(2, second, sums.stride);
-  if constexpr (R > 1 && P > 1) _tile_stored(3, second + sums.panel_step, sums.stride);
-}
-
-/// Sums of one block of rows by four panels: few rows, so the weight's way from memory counts, and
-/// it is prefetched two tiles ahead. Tiles 0-3 sums, 4 x, 5-7 weight in turn.
-void tiles_1x4(const BFloat16* x, const BFloat16* w, int64_t blocks, float* sums) {
-  _tile_zero(0);
-  _tile_zero(1);
-  _tile_zero(2);
-  _tile_zero(3);
-  const int64_t run = blocks * kTile;
-  for (int64_t block = 0; block < blocks; ++block, x += kTile, w += kTile) {
-    _tile_loadd(4, x, kTileStride);
-    prefetch_tile(w + 2 * kTile);
-    _tile_loadd(5, w, kTileStride);
-    _tile_dpbf16ps(0, 4, 5);
-    prefetch_tile(w + run + 2 * kTile);
-    _tile_loadd(6, w + run, kTileStride);
-    _tile_dpbf16ps(1, 4, 6);
-    prefetch_tile(w + 2 * run + 2 * kTile);
-    _tile_loadd(7, w + 2 * run, kTileStride);
-    _tile_dpbf16ps(2, 4, 7);
-    prefetch_tile(w + 3 * run + 2 * kTile);
-    _tile_loadd(5, w + 3 * run, kTileStride);
-    _tile_dpbf16ps(3, 4, 5);
-  }
-  constexpr int kSums = kTileRows * kPanel;
-  _tile_stored(0, sums, kTileStride);
-  _tile_stored(1, sums + kSums, kTileStride);
-  _tile_stored(2, sums + 2 * kSums, kTileStride);
-  _tile_stored(3, sums + 3 * kSums, kTileStride);
-}
+constexpr int64_t kTurnRowsMax = 512;
+// Longer K is cut into runs of tiles, so that a turn has rows enough to repay reading the weight.
+constexpr int64_t kRunMax = 96, kRun = 64;
+// Panels whose sums wait between runs of K; a multiple of 2.
+constexpr int64_t kGroupPanels = 32;
 
 class AmxPart {
  public:
@@ -154,21 +28,34 @@ class AmxPart {
       : args_(args),
         part_(part),
         blocks_(ceil_div(args.weight->k(), kBlockK)),
+        run_(blocks_ <= kRunMax ? blocks_ : kRun),
         weight_(reinterpret_cast<const BFloat16*>(args.weight->data())) {
-    const int64_t fit = kTurnBytes / std::max<int64_t>(1, blocks_ * kTileStride);
-    turn_ = std::clamp(fit / kRowUnit * kRowUnit, kRowUnit, int64_t{512});
-    turn_ = std::min(turn_, ceil_div(part.row_end - part.row_begin, kTileRows) * kTileRows);
-    x_ = reinterpret_cast<BFloat16*>(thread_scratch(
-        turn_ / kTileRows * blocks_ * kTile * int64_t{sizeof(BFloat16)}, ScratchSlot::kLinear));
+    // An even cut, so that the last turn is no small rest.
+    const int64_t rows = part.row_end - part.row_begin;
+    const int64_t fit = kTurnBytes / std::max<int64_t>(1, run_ * kTileStride);
+    const int64_t most = std::clamp(fit / kRowUnit * kRowUnit, kRowUnit, kTurnRowsMax);
+    const int64_t turns = std::max<int64_t>(1, ceil_div(rows, most));
+    turn_ = ceil_div(ceil_div(rows, turns), kRowUnit) * kRowUnit;
+    take_memory(std::min(turn_, tiled_rows(rows)));
   }
 
   void run() {
-    const Tiles tiles;
+    const int64_t rows = part_.row_end - part_.row_begin;
+    const int64_t laid_out = args_.x_tiles != nullptr ? args_.rows : rows;
+    tile_rows_ = std::min(laid_out, kTileRows);
+    const Tiles tiles(tile_rows_);
     for (int64_t row = part_.row_begin; row < part_.row_end; row += turn_) {
       const int64_t count = std::min(turn_, part_.row_end - row);
-      pack_x(args_, row, count, blocks_, x_);
+      if (args_.x_tiles != nullptr) {
+        x_ = args_.x_tiles + row * blocks_ * kBlockK;
+      } else {
+        pack_rows(args_, row, count, 0, ceil_div(count, kTileRows), own_x_);
+        x_ = own_x_;
+      }
       if (count <= kTileRows) {
         few_rows(row, count);
+      } else if (count <= 2 * kTileRows) {
+        two_blocks(row, count);
       } else {
         many_rows(row, count);
       }
@@ -176,71 +63,125 @@ class AmxPart {
   }
 
  private:
+  void take_memory(int64_t rows) {
+    const bool own = args_.x_tiles == nullptr;
+    const int64_t x = own ? rows * blocks_ * kBlockK * int64_t{sizeof(BFloat16)} : 0;
+    const int64_t pairs = ceil_div(rows, 2 * kTileRows) * (kGroupPanels / 2);
+    const int64_t sums = run_ < blocks_ ? pairs * 4 * kSums * int64_t{sizeof(float)} : 0;
+    std::byte* memory = thread_scratch(x + sums, ScratchSlot::kLinear);
+    own_x_ = reinterpret_cast<BFloat16*>(memory);
+    waiting_ = reinterpret_cast<float*>(memory + x);
+  }
+
+  /// At most 16 rows.
   void few_rows(int64_t row, int64_t count) {
     int64_t panel = part_.panel_begin;
-    for (; panel + 4 <= part_.panel_end; panel += 4) {
-      tiles_1x4(x_, weight_at(panel), blocks_, sums_);
-      for (int64_t p = 0; p < 4; ++p) store_rows(args_, row, count, panel + p, sums_ + p * kSums);
-    }
-    for (; panel < part_.panel_end; ++panel) {
-      tiles_2x2<1, 1>(x_, weight_at(panel), blocks_, {sums_, 0, 0, kTileStride});
-      store_rows(args_, row, count, panel, sums_);
-    }
-  }
-
-  void many_rows(int64_t row, int64_t count) {
-    for (int64_t panel = part_.panel_begin; panel < part_.panel_end; panel += 2) {
-      for (int64_t i = 0; i < count; i += 2 * kTileRows) {
-        const BFloat16* x = x_ + i * blocks_ * kBlockK;
-        square(x, row + i, std::min(2 * kTileRows, count - i), panel);
-      }
-    }
-  }
-
-  /// At most 32 rows by 2 panels.
-  void square(const BFloat16* x, int64_t row, int64_t rows, int64_t panel) {
-    const int64_t panels = std::min(int64_t{2}, part_.panel_end - panel);
-    const bool direct = rows == 2 * kTileRows && (panel + 2) * kPanel <= args_.weight->n() &&
-                        args_.y_dtype == DType::kFloat32 && !args_.accumulate &&
-                        args_.y_rows == nullptr;
-    SumTiles sums{sums_, panels * kSums, kSums, kTileStride};
-    if (direct) {
-      sums.data = static_cast<float*>(args_.y) + row * args_.y_stride + panel * kPanel;
-      sums.row_step = kTileRows * args_.y_stride;
-      sums.panel_step = kPanel;
-      sums.stride = args_.y_stride * int64_t{sizeof(float)};
-    }
-    const BFloat16* w = weight_at(panel);
-    if (rows > kTileRows) {
-      panels == 2 ? tiles_2x2<2, 2>(x, w, blocks_, sums) : tiles_2x2<2, 1>(x, w, blocks_, sums);
-    } else {
-      panels == 2 ? tiles_2x2<1, 2>(x, w, blocks_, sums) : tiles_2x2<1, 1>(x, w, blocks_, sums);
-    }
-    if (direct) return;
-    for (int64_t i = 0; i < rows; i += kTileRows) {
+    while (panel < part_.panel_end) {
+      const int64_t panels = std::min(kStreams, part_.panel_end - panel);
+      Stream stream{x_, tile_rows_ * kBlockK, weight_at(panel), following(panel + panels), blocks_};
+      stream_panels(stream, panels, sums_);
       for (int64_t p = 0; p < panels; ++p) {
-        store_rows(args_, row + i, std::min(kTileRows, rows - i), panel + p,
-                   sums_ + (i / kTileRows * panels + p) * kSums);
+        store_rows(args_, row, count, panel + p, sums_ + p * kSums);
+      }
+      panel += panels;
+    }
+  }
+
+  /// 17 to 32 rows.
+  void two_blocks(int64_t row, int64_t count) {
+    int64_t panel = part_.panel_begin;
+    while (panel < part_.panel_end) {
+      const int64_t panels = std::min(kStreamsOfTwo, part_.panel_end - panel);
+      Stream stream{x_, kTile, weight_at(panel), following(panel + panels), blocks_};
+      stream_panels_twice(stream, panels, sums_);
+      for (int64_t p = 0; p < panels; ++p) {
+        store_rows(args_, row, kTileRows, panel + p, sums_ + p * kSums);
+        store_rows(args_, row + kTileRows, count - kTileRows, panel + p,
+                   sums_ + (kStreamsOfTwo + p) * kSums);
+      }
+      panel += panels;
+    }
+  }
+
+  /// Pairs of panels; where K is cut, a group's sums are kept between its runs.
+  void many_rows(int64_t row, int64_t count) {
+    const int64_t group = run_ < blocks_ ? kGroupPanels : part_.panel_end - part_.panel_begin;
+    for (int64_t first = part_.panel_begin; first < part_.panel_end; first += group) {
+      const int64_t last = std::min(part_.panel_end, first + group);
+      for (int64_t block = 0; block < blocks_; block += run_) {
+        for (int64_t panel = first; panel < last; panel += 2) {
+          pair(row, count, block, panel, panel - first);
+        }
       }
     }
+  }
+
+  /// All rows of the turn by at most 2 panels and one run of K.
+  void pair(int64_t row, int64_t count, int64_t block, int64_t panel, int64_t place) {
+    const int64_t panels = std::min(int64_t{2}, part_.panel_end - panel);
+    const int64_t pairs = ceil_div(count, 2 * kTileRows);
+    Square square;
+    square.x_block = square.panel = blocks_ * kTile;
+    square.w = weight_at(panel) + block * kTile;
+    square.blocks = std::min(run_, blocks_ - block);
+    square.first = block == 0;
+    square.lines = ceil_div(kTileRows, pairs);
+    square.ahead = following(panel + panels) + block * kTile;
+    const bool last = block + square.blocks == blocks_;
+    for (int64_t i = 0; i < count; i += 2 * kTileRows) {
+      const int64_t rows = std::min(2 * kTileRows, count - i);
+      square.x = x_ + (i * blocks_ + block * kTileRows) * kBlockK;
+      float* waiting = waiting_ + (place / 2 * pairs + i / (2 * kTileRows)) * 4 * kSums;
+      const SumTiles kept{run_ < blocks_ ? waiting : sums_, 2 * kSums, kSums, kTileStride};
+      square.from = kept;
+      square.to = last && direct(rows, panel) ? in_place(row + i, panel) : kept;
+      multiply(square, rows > kTileRows, panels > 1);
+      square.ahead += square.blocks * square.lines * kBlockK;
+      if (!last || square.to.data != kept.data) continue;
+      for (int64_t r = 0; r < rows; r += kTileRows) {
+        for (int64_t p = 0; p < panels; ++p) {
+          store_rows(args_, row + i + r, std::min(kTileRows, rows - r), panel + p,
+                     kept.data + (r / kTileRows * 2 + p) * kSums);
+        }
+      }
+    }
+  }
+
+  /// Whether tiles of sums can go to y as they are.
+  bool direct(int64_t rows, int64_t panel) const {
+    return rows == 2 * kTileRows && (panel + 2) * kPanel <= args_.weight->n() &&
+           panel + 2 <= part_.panel_end && args_.y_dtype == DType::kFloat32 && !args_.accumulate &&
+           args_.y_rows == nullptr;
+  }
+  SumTiles in_place(int64_t row, int64_t panel) const {
+    float* y = static_cast<float*>(args_.y) + row * args_.y_stride;
+    return {y + panel * kPanel - args_.y_column, kTileRows * args_.y_stride, kPanel,
+            args_.y_stride * int64_t{sizeof(float)}};
   }
 
   const BFloat16* weight_at(int64_t panel) const { return weight_ + panel * blocks_ * kTile; }
+  /// What will be read after the panels before `panel`.
+  const BFloat16* following(int64_t panel) const {
+    if (panel < part_.panel_end || part_.next == nullptr) return weight_at(panel);
+    return reinterpret_cast<const BFloat16*>(part_.next);
+  }
 
-  static constexpr int64_t kSums = kTileRows * kPanel;
   const LinearArgs& args_;
   const LinearPart& part_;
-  int64_t blocks_, turn_ = 0;
+  int64_t blocks_, run_;  // of K: all, and those of a run
+  int64_t turn_ = 0, tile_rows_ = 0;
   const BFloat16* weight_;
-  BFloat16* x_ = nullptr;
-  alignas(64) float sums_[4 * kSums];
+  const BFloat16* x_ = nullptr;  // of the turn
+  BFloat16* own_x_ = nullptr;
+  float* waiting_ = nullptr;
+  alignas(64) float sums_[kSumTiles * kSums];
 };
 
 }  // namespace
 }  // namespace avx512
 
 void linear_bf16_amx(const LinearArgs& args, const LinearPart& part) {
-  avx512::AmxPart(args, part).run();
+  if (part.row_begin < part.row_end) avx512::AmxPart(args, part).run();
 }
 
 }  // namespace mole::kernels

@@ -9,44 +9,55 @@ namespace mole::kernels::MOLE_ISA {
 namespace {
 
 // Rows and panels of a block, as many sums as the registers hold: float32 needs one chain a sum,
-// bfloat16 three (even, odd, total). A single row takes more panels, or the adds' latency shows.
+// bfloat16 three (even, odd, total). One or two rows take more panels: memory's prefetchers follow
+// several streams faster than one.
 #if defined(__AVX512F__) && defined(__AVX512BW__)
-constexpr int kRowsF32 = 6, kPanelsF32 = 4, kRowPanelsF32 = 4;
-constexpr int kRowsBf16 = 4, kPanelsBf16 = 2, kRowPanelsBf16 = 4;
+constexpr int kRowsF32 = 6, kPanelsF32 = 4, kRowPanelsF32 = 8;
+constexpr int kRowsBf16 = 4, kPanelsBf16 = 2, kRowPanelsBf16 = 8;
 #else
 constexpr int kRowsF32 = 6, kPanelsF32 = 1, kRowPanelsF32 = 4;
 constexpr int kRowsBf16 = 2, kPanelsBf16 = 1, kRowPanelsBf16 = 2;
 #endif
 // Rows that are widened or turned at once: small enough for the second-level cache.
 constexpr int64_t kStagedRows = 48;
-// Bytes ahead of the reader, for weights that come from memory.
+// Bytes ahead of the reader in each panel, for weights that come from memory.
 constexpr int64_t kPrefetch = 2048;
+// Rows up to which memory sets the pace.
+constexpr int kFewRows = 2;
+
+/// From an element of the first of `panels` panels that are read side by side, in bytes, to what is
+/// to be fetched meanwhile: the same panel's, or at its end the start of what comes next.
+inline int64_t ahead_of(int64_t done, int64_t panel_bytes, int64_t to_next) {
+  return done + kPrefetch < panel_bytes ? kPrefetch : kPrefetch - panel_bytes + to_next;
+}
 
 struct F32Kernel {
   using Weight = float;
   static constexpr int kRows = kRowsF32, kPanels = kPanelsF32, kRowPanels = kRowPanelsF32;
 
   template <int R, int P>
-  static void sums(const float* const* x, const float* w, int64_t panel, int64_t k,
+  static void sums(const float* const* x, const float* w, int64_t panel, int64_t k, int64_t to_next,
                    F32x16 (&total)[R][P]) {
 #pragma GCC unroll 8
     for (auto& row : total) {
-#pragma GCC unroll 4
+#pragma GCC unroll 8
       for (auto& sum : row) sum = zero16();
     }
+    const int64_t bytes = panel * static_cast<int64_t>(sizeof(float));
     for (int64_t i = 0; i < k; ++i) {
+      const int64_t ahead = ahead_of(i * kPanel * 4, bytes, to_next);
       F32x16 weight[P];
-#pragma GCC unroll 4
+#pragma GCC unroll 8
       for (int p = 0; p < P; ++p) {
         const float* from = w + p * panel + i * kPanel;
-        if constexpr (R == 1)
-          _mm_prefetch(reinterpret_cast<const char*>(from) + kPrefetch, _MM_HINT_T0);
+        if constexpr (R <= kFewRows)
+          _mm_prefetch(reinterpret_cast<const char*>(from) + ahead, _MM_HINT_T0);
         weight[p] = load16(from);
       }
 #pragma GCC unroll 8
       for (int r = 0; r < R; ++r) {
         const F32x16 value = set16(x[r][i]);
-#pragma GCC unroll 4
+#pragma GCC unroll 8
         for (int p = 0; p < P; ++p) total[r][p] = fma16(value, weight[p], total[r][p]);
       }
     }
@@ -60,51 +71,52 @@ struct Bf16Kernel {
   /// One block of 32 k, as TDPBF16PS adds it.
   template <int R, int P>
   static void block(const float* const* x, int64_t k0, const BFloat16* w, int64_t panel,
-                    F32x16 (&total)[R][P]) {
+                    int64_t ahead, F32x16 (&total)[R][P]) {
     F32x16 even[R][P], odd[R][P];
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
-#pragma GCC unroll 4
+#pragma GCC unroll 8
       for (int p = 0; p < P; ++p) even[r][p] = odd[r][p] = zero16();
     }
 #pragma GCC unroll 1
     for (int64_t pair = 0; pair < kBlockK / 2; ++pair) {
       F32x16 weight_even[P], weight_odd[P];
-#pragma GCC unroll 4
+#pragma GCC unroll 8
       for (int p = 0; p < P; ++p) {
         const BFloat16* from = w + p * panel + pair * 2 * kPanel;
-        if constexpr (R == 1)
-          _mm_prefetch(reinterpret_cast<const char*>(from) + kPrefetch, _MM_HINT_T0);
+        if constexpr (R <= kFewRows)
+          _mm_prefetch(reinterpret_cast<const char*>(from) + ahead, _MM_HINT_T0);
         weight_even[p] = load_even16(from);
         weight_odd[p] = load_odd16(from);
       }
-#pragma GCC unroll 4
+#pragma GCC unroll 8
       for (int r = 0; r < R; ++r) {
         const F32x16 x_even = set16(x[r][k0 + 2 * pair]), x_odd = set16(x[r][k0 + 2 * pair + 1]);
-#pragma GCC unroll 4
+#pragma GCC unroll 8
         for (int p = 0; p < P; ++p) {
           even[r][p] = fma16(x_even, weight_even[p], even[r][p]);
           odd[r][p] = fma16(x_odd, weight_odd[p], odd[r][p]);
         }
       }
     }
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
-#pragma GCC unroll 4
+#pragma GCC unroll 8
       for (int p = 0; p < P; ++p) total[r][p] = add16(total[r][p], add16(even[r][p], odd[r][p]));
     }
   }
 
   template <int R, int P>
   static void sums(const float* const* x, const BFloat16* w, int64_t panel, int64_t k,
-                   F32x16 (&total)[R][P]) {
-#pragma GCC unroll 4
+                   int64_t to_next, F32x16 (&total)[R][P]) {
+#pragma GCC unroll 8
     for (auto& row : total) {
-#pragma GCC unroll 4
+#pragma GCC unroll 8
       for (auto& sum : row) sum = zero16();
     }
+    const int64_t bytes = panel * static_cast<int64_t>(sizeof(BFloat16));
     for (int64_t k0 = 0; k0 < k; k0 += kBlockK, w += kBlockK * kPanel) {
-      block<R, P>(x, k0, w, panel, total);
+      block<R, P>(x, k0, w, panel, ahead_of(k0 * kPanel * 2, bytes, to_next), total);
     }
   }
 };
@@ -118,40 +130,60 @@ class Walker {
         panel_(panel_elements(args.weight->dtype(), args.weight->k())) {}
 
   /// Rows [row, row + count) of the output, x[i] the values of row + i.
-  void rows(const float* const* x, int64_t row, int64_t count, int64_t panel_begin,
-            int64_t panel_end) const {
-    int64_t panel = panel_begin;
-    while (panel < panel_end) {
-      int64_t i = 0;
-      const int64_t left = panel_end - panel;
-      const int64_t wide = count == 1 ? Kernel::kRowPanels : Kernel::kPanels;
-      if (left >= wide && count == 1) {
-        block<1, Kernel::kRowPanels>(x, row, panel);
+  void rows(const float* const* x, int64_t row, int64_t count, const LinearPart& part) const {
+    int64_t panel = part.panel_begin;
+    while (panel < part.panel_end) {
+      const int64_t left = part.panel_end - panel;
+      int64_t wide = left < Kernel::kPanels ? 1 : Kernel::kPanels;
+      if (count <= kFewRows) {
+        wide = Kernel::kRowPanels / count;
+        while (wide > left) wide /= 2;
+      }
+      // In bytes, to what is read after these panels.
+      const auto* here = reinterpret_cast<const std::byte*>(weight_ + panel * panel_);
+      const bool last = left == wide && part.next != nullptr;
+      const int64_t to_next = last ? part.next - here : wide * panel_ * kElement;
+      if (count == 1) {
+        few<1, Kernel::kRowPanels>(wide, x, row, panel, to_next);
+      } else if (count == 2) {
+        few<2, Kernel::kRowPanels / 2>(wide, x, row, panel, to_next);
       } else {
-        for (; i < count; i += Kernel::kRows) {
+        for (int64_t i = 0; i < count; i += Kernel::kRows) {
           const int64_t tile = std::min<int64_t>(Kernel::kRows, count - i);
-          if (left >= wide) {
-            choose<Kernel::kRows, Kernel::kPanels>(tile, x + i, row + i, panel);
+          if (wide > 1) {
+            choose<Kernel::kRows, Kernel::kPanels>(tile, x + i, row + i, panel, to_next);
           } else {
-            choose<Kernel::kRows, 1>(tile, x + i, row + i, panel);
+            choose<Kernel::kRows, 1>(tile, x + i, row + i, panel, to_next);
           }
         }
       }
-      panel += left >= wide ? wide : 1;
+      panel += wide;
     }
   }
 
  private:
+  static constexpr int64_t kElement = sizeof(typename Kernel::Weight);
+
+  /// `panels` is P, or P halved until it fits what is left.
   template <int R, int P>
-  void choose(int64_t count, const float* const* x, int64_t row, int64_t panel) const {
-    if (count == R) return block<R, P>(x, row, panel);
-    if constexpr (R > 1) choose<R - 1, P>(count, x, row, panel);
+  void few(int64_t panels, const float* const* x, int64_t row, int64_t panel,
+           int64_t to_next) const {
+    if (panels == P) return block<R, P>(x, row, panel, to_next);
+    if constexpr (P > 1) few<R, P / 2>(panels, x, row, panel, to_next);
   }
 
   template <int R, int P>
-  void block(const float* const* x, int64_t row, int64_t panel) const {
+  void choose(int64_t count, const float* const* x, int64_t row, int64_t panel,
+              int64_t to_next) const {
+    if (count == R) return block<R, P>(x, row, panel, to_next);
+    if constexpr (R > 1) choose<R - 1, P>(count, x, row, panel, to_next);
+  }
+
+  template <int R, int P>
+  void block(const float* const* x, int64_t row, int64_t panel, int64_t to_next) const {
     F32x16 total[R][P];
-    Kernel::template sums<R, P>(x, weight_ + panel * panel_, panel_, args_.weight->k(), total);
+    Kernel::template sums<R, P>(x, weight_ + panel * panel_, panel_, args_.weight->k(), to_next,
+                                total);
     for (int r = 0; r < R; ++r) {
       for (int p = 0; p < P; ++p) store_panel(args_, row + r, panel + p, total[r][p]);
     }
@@ -212,7 +244,7 @@ void run_staged(const LinearArgs& args, const LinearPart& part) {
         stage_row<typename Kernel::Weight>(args, row + i, padded, staged + i * padded);
       }
     }
-    walker.rows(rows, row, count, part.panel_begin, part.panel_end);
+    walker.rows(rows, row, count, part);
   }
 }
 
@@ -228,7 +260,7 @@ void linear_f32(const LinearArgs& args, const LinearPart& part) {
     for (int64_t i = 0; i < count; ++i) {
       rows[i] = x + memory_row(args, row + i) * args.x_stride;
     }
-    walker.rows(rows, row, count, part.panel_begin, part.panel_end);
+    walker.rows(rows, row, count, part);
   }
 }
 

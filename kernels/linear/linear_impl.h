@@ -28,7 +28,36 @@ inline int64_t memory_row(const LinearArgs& args, int64_t i) {
 struct LinearPart {
   int64_t row_begin = 0, row_end = 0;
   int64_t panel_begin = 0, panel_end = 0;
+  /// What the thread will read next, so that memory's pipe stays full; null = unknown.
+  const std::byte* next = nullptr;
 };
+
+/// bfloat16 rows of x in the order of the matrix units: blocks of 16 rows, each a run of tiles over
+/// K (padded with zeros to a multiple of 32), a tile being its rows of 32 k one after the other. Up
+/// to 16 rows there is one block with just as many; else the last is padded with zeros to 16.
+inline constexpr int64_t kTileRows = 16;
+constexpr int64_t padded_k(int64_t k) { return ceil_div(k, kBlockK) * kBlockK; }
+/// Rows that are stored for `rows` rows.
+constexpr int64_t tiled_rows(int64_t rows) {
+  return rows <= kTileRows ? rows : ceil_div(rows, kTileRows) * kTileRows;
+}
+/// Blocks [block_begin, block_end) of the rows [row, row + count) of x, to `out`, which holds
+/// tiled_rows(count) rows of padded_k. Needs AMX.
+void pack_rows(const LinearArgs& args, int64_t row, int64_t count, int64_t block_begin,
+               int64_t block_end, BFloat16* out);
+/// Up to this many rows vector units keep up with memory, and read it in more streams than there
+/// are tiles.
+inline constexpr int64_t kVectorRows = 2;
+/// Whether this machine multiplies them with AMX for a weight of bfloat16.
+bool uses_tiles(const LinearArgs& args);
+/// Most memory that rows packed for all threads take, in bytes.
+inline constexpr int64_t kSharedBytes = int64_t{32} << 20;
+/// Bytes that x takes there.
+int64_t shared_bytes(const LinearArgs& args);
+/// Packs x of every product that uses tiles, all threads together, and points x_tiles to it. What
+/// finds no room in kSharedBytes is left as it is: its threads pack for themselves. Memory of the
+/// calling thread, until the next call there.
+void pack_all_rows(std::span<LinearArgs> products, ThreadTeam& team);
 /// Computes it in the calling thread, which must flush denormals (a ThreadTeam's does).
 /// Uses thread_scratch's kLinear.
 void linear_part(const LinearArgs& args, const LinearPart& part);

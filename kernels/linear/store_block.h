@@ -13,7 +13,7 @@ inline void store_panel(const LinearArgs& args, int64_t row, int64_t panel, F32x
   const int64_t n0 = panel * kPanel;
   const int64_t columns = std::min(kPanel, args.weight->n() - n0);
   const int64_t to = args.y_rows == nullptr ? row : args.y_rows[row];
-  const int64_t offset = to * args.y_stride + n0;
+  const int64_t offset = to * args.y_stride + n0 - args.y_column;
   if (args.y_dtype == DType::kBFloat16) {
     store_part16(static_cast<BFloat16*>(args.y) + offset, sum, columns);
     return;
@@ -34,7 +34,7 @@ inline void store_rows(const LinearArgs& args, int64_t row, int64_t count, int64
   }
   const int32_t* map = args.y_rows;
   auto offset = [&](int64_t i) {
-    return (map == nullptr ? row + i : map[row + i]) * args.y_stride + n0;
+    return (map == nullptr ? row + i : map[row + i]) * args.y_stride + n0 - args.y_column;
   };
   if (args.y_dtype == DType::kBFloat16) {
     auto* y = static_cast<BFloat16*>(args.y);

@@ -78,6 +78,20 @@ TEST_F(LinearTest, LongRowsAgree) {
   expect_equal_ways(DType::kFloat32, 20, 90, 5000);
 }
 
+// One to two blocks of rows, every count of panels that are read side by side and their rest.
+TEST_F(LinearTest, EveryNumberOfFewRowsAgrees) {
+  for (int64_t rows = 1; rows <= 34; ++rows) {
+    expect_equal_ways(DType::kBFloat16, rows, 16 * (rows % 9) + 7, 100);
+  }
+  for (const int64_t rows : {1, 2, 3}) expect_equal_ways(DType::kFloat32, rows, 16 * 15, 600);
+}
+
+// K in runs whose sums wait in memory, more panels than one group of them, an odd last panel.
+TEST_F(LinearTest, LongRowsOfManyPanelsAgree) {
+  expect_equal_ways(DType::kBFloat16, 70, 1100, 3200);
+  expect_equal_ways(DType::kBFloat16, 300, 90, 4000);
+}
+
 TEST_F(LinearTest, NothingToAddGivesZeros) {
   for (const DType dtype : {DType::kFloat32, DType::kBFloat16}) {
     Tensor x(dtype, 3, 0), weight(dtype, 5, 0), zeros(DType::kFloat32, 3, 5);
