@@ -9,15 +9,6 @@
 namespace mole::kernels {
 namespace {
 
-/// Working memory of the calling thread, kept between calls.
-struct Workspace {
-  Routing routing;
-  Buffer gate_up;     // [positions, 2F] float32
-  Buffer activation;  // [positions, F] dtype
-  Buffer down;        // [T, K, D] float32
-  std::vector<LinearArgs> products;
-};
-
 void validate(const MoeArgs& args) {
   MOLE_CHECK(args.dtype == DType::kFloat32 || args.dtype == DType::kBFloat16);
   MOLE_CHECK_GE(args.tokens, 0);
@@ -80,29 +71,6 @@ class Steps {
   float* down_;  // [T, K, D]
 };
 
-/// Few positions: every product is split over all threads, step by step.
-void run_by_step(const Steps& steps, Workspace& space, ThreadTeam& team) {
-  const Routing& routing = space.routing;
-  auto* gate_up = space.gate_up.reserve_as<float>(routing.positions() * steps.gate_up_row());
-  std::byte* activation = space.activation.reserve(routing.positions() * steps.activation_row());
-  space.products.clear();
-  for (const Routing::Block& block : routing.blocks) {
-    space.products.push_back(steps.gate_up(block, gate_up + block.first * steps.gate_up_row()));
-  }
-  linear_many(space.products, team);
-  auto activate = [&](int64_t begin, int64_t end) {
-    for (int64_t p = begin; p < end; ++p) {
-      steps.activate(p, gate_up + p * steps.gate_up_row(), activation + p * steps.activation_row());
-    }
-  };
-  team.parallel_for(routing.positions(), 4, activate);
-  space.products.clear();
-  for (const Routing::Block& block : routing.blocks) {
-    space.products.push_back(steps.down(block, activation + block.first * steps.activation_row()));
-  }
-  linear_many(space.products, team);
-}
-
 /// Many positions: a thread takes a block through all steps, which then meet in its caches.
 void run_by_block(const Steps& steps, const Routing& routing, ThreadTeam& team) {
   auto part = [&](int64_t begin, int64_t end) {
@@ -125,19 +93,37 @@ void run_by_block(const Steps& steps, const Routing& routing, ThreadTeam& team) 
 
 }  // namespace
 
+namespace {
+
+/// Columns of one token's sum.
+void combine_token(const MoeArgs& args, const float* rows, const float* weights, void* y,
+                   DType dtype, int64_t token, int64_t column, int64_t count) {
+  const int64_t slot = token * args.top_k;
+  const CombineRow row{
+      .rows = rows + slot * args.hidden + column,
+      .stride = args.hidden,
+      .expert_ids = args.expert_ids + slot,
+      .weights = weights == nullptr ? nullptr : weights + slot,
+      .top_k = args.top_k,
+      .columns = count,
+      .y = static_cast<std::byte*>(y) + (token * args.hidden + column) * dtype_bytes(dtype),
+      .dtype = dtype};
+  isa() == Isa::kAvx2 ? avx2::combine_row(row) : avx512::combine_row(row);
+}
+
+}  // namespace
+
+void combine_columns(const MoeArgs& args, const float* rows, int64_t column, int64_t count) {
+  for (int64_t token = 0; token < args.tokens; ++token) {
+    combine_token(args, rows, args.weights, args.y, args.dtype, token, column, count);
+  }
+}
+
 void combine(const MoeArgs& args, const float* rows, const float* weights, void* y, DType dtype,
              ThreadTeam& team) {
-  const auto combine_row = isa() == Isa::kAvx2 ? avx2::combine_row : avx512::combine_row;
   auto part = [&](int64_t begin, int64_t end) {
-    for (int64_t t = begin; t < end; ++t) {
-      const int64_t slot = t * args.top_k;
-      combine_row({.rows = rows + slot * args.hidden,
-                   .expert_ids = args.expert_ids + slot,
-                   .weights = weights == nullptr ? nullptr : weights + slot,
-                   .top_k = args.top_k,
-                   .hidden = args.hidden,
-                   .y = static_cast<std::byte*>(y) + t * args.hidden * dtype_bytes(dtype),
-                   .dtype = dtype});
+    for (int64_t token = begin; token < end; ++token) {
+      combine_token(args, rows, weights, y, dtype, token, 0, args.hidden);
     }
   };
   team.parallel_for(args.tokens, 4, part);
@@ -145,15 +131,13 @@ void combine(const MoeArgs& args, const float* rows, const float* weights, void*
 
 void moe(const MoeArgs& args, ThreadTeam& team) {
   validate(args);
-  thread_local Workspace workspace;
+  thread_local MoeWorkspace workspace;
   sort_by_expert(args, workspace.routing);
-  float* down = workspace.down.reserve_as<float>(args.tokens * args.top_k * args.hidden);
-  const Steps steps(args, workspace.routing, down);
-  if (by_block(workspace.routing, team)) {
-    run_by_block(steps, workspace.routing, team);
-  } else {
-    run_by_step(steps, workspace, team);
+  if (!small_experts(args) || !by_block(workspace.routing, team)) {
+    return moe_together(args, workspace, team);
   }
+  float* down = workspace.down.reserve_as<float>(args.tokens * args.top_k * args.hidden);
+  run_by_block(Steps(args, workspace.routing, down), workspace.routing, team);
   combine(args, down, args.weights, args.y, args.dtype, team);
 }
 

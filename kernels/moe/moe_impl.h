@@ -31,6 +31,12 @@ struct Routing {
 };
 void sort_by_expert(const MoeArgs& args, Routing& routing);
 
+/// Bytes of one expert's weights up to which they stay in a thread's second-level cache.
+inline constexpr int64_t kSmallExpert = int64_t{1} << 20;
+inline bool small_experts(const MoeArgs& args) {
+  return 3 * args.hidden * args.expert_width * dtype_bytes(args.dtype) <= kSmallExpert;
+}
+
 /// Whether there are enough blocks to keep all threads evenly busy. The bits are the same either
 /// way.
 inline bool by_block(const Routing& routing, const ThreadTeam& team) {
@@ -54,6 +60,18 @@ class Buffer {
   int64_t bytes_ = 0;
 };
 
+/// Working memory of the forward, kept between calls.
+struct MoeWorkspace {
+  Routing routing;
+  Buffer activation;                     // [positions, F] dtype, in down's order
+  Buffer down;                           // [T, K, D] float32
+  std::vector<LinearArgs> up, products;  // of every block: gate_up's and down's
+};
+/// The forward with all threads at every expert (moe_together.cc); `space.routing` is made.
+void moe_together(const MoeArgs& args, MoeWorkspace& space, ThreadTeam& team);
+
+/// Columns [column, column + count) of combine for y of args.dtype, in the calling thread.
+void combine_columns(const MoeArgs& args, const float* rows, int64_t column, int64_t count);
 /// For every token, rows [T, K, D] float32 to y [T, D]; weights [T, K] or null.
 void combine(const MoeArgs& args, const float* rows, const float* weights, void* y, DType dtype,
              ThreadTeam& team);

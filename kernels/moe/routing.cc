@@ -11,10 +11,7 @@ constexpr std::align_val_t kAlignment{64};
 
 /// Small experts' weights stay in the second-level cache, so a block may be short; large ones are
 /// read from memory once a block.
-int64_t block_rows(const MoeArgs& args) {
-  const int64_t bytes = 3 * args.hidden * args.expert_width * dtype_bytes(args.dtype);
-  return bytes <= (int64_t{1} << 20) ? 64 : 256;
-}
+int64_t block_rows(const MoeArgs& args) { return small_experts(args) ? 64 : 256; }
 
 void cut_blocks(const MoeArgs& args, Routing& routing) {
   routing.blocks.clear();

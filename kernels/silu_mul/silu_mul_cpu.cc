@@ -1,4 +1,5 @@
 #include "kernels/cpu/exp.h"
+#include "kernels/silu_mul/silu_lanes.h"
 #include "kernels/silu_mul/silu_mul_impl.h"
 
 namespace mole::kernels::MOLE_ISA {
@@ -18,8 +19,7 @@ void forward(const SiluMulRow& row) {
   for (int64_t i = 0; i < row.width; i += 16) {
     const int64_t lanes = row.width - i;
     const F32x16 z = load_part16(gate + i, lanes);
-    const F32x16 silu = div16(z, add16(set16(1.0f), exp16(sub16(zero16(), z))));
-    store_part16(y + i, mul16(silu, load_part16(up + i, lanes)), lanes);
+    store_part16(y + i, silu_mul16(z, load_part16(up + i, lanes)), lanes);
   }
 }
 

@@ -72,6 +72,30 @@ TEST(Moe, IsTheCompositionOfItsParts) {
   }
 }
 
+// Experts too large for a thread's caches are shared by all threads, in blocks of at most 256 rows
+// and runs of columns; a width that is no whole panel; training keeps gate and up besides.
+TEST(Moe, LargeExpertsAreTheCompositionOfTheirParts) {
+  for (const DType dtype : {DType::kFloat32, DType::kBFloat16}) {
+    for (const int64_t tokens : {1, 2, 40, 400}) {
+      CaseRandom random(static_cast<uint64_t>(tokens));
+      MoeInputs in({dtype, tokens, 648, 600, 3, 2}, random);
+      in.expert_ids[0] = -1;
+      ThreadTeam team(3);
+      in.pack(false, team);
+      Tensor want = by_composition(in, team);
+      for (const bool save : {false, true}) {
+        Tensor y(dtype, tokens, 648), saved(DType::kFloat32, tokens * 2, 1200);
+        MoeArgs args = in.args();
+        args.y = y.data();
+        if (save) args.saved_gate_up = saved.as<float>();
+        moe(args, team);
+        EXPECT_TRUE(y.bytes() == want.bytes()) << tokens << " tokens, " << dtype_name(dtype);
+        EXPECT_TRUE(saved.intact());
+      }
+    }
+  }
+}
+
 // A central difference of step h errs by h^2 f'''/6 + 2^-53 |f| / h: with h = 1e-4 and values of
 // order 1 that is under 1e-7.
 constexpr double kStep = 1e-4, kDifferenceTolerance = 1e-7;
