@@ -49,7 +49,9 @@ model::StepInput BatchBuilder::build(const StepPlan& plan) {
 void BatchBuilder::add_tokens(const PlannedChunk& chunk) {
   const int32_t first_row = static_cast<int32_t>(token_ids_.size());
   const auto begin = chunk.sequence->tokens.begin() + chunk.first;
-  token_ids_.insert(token_ids_.end(), begin, begin + chunk.count);
+  token_ids_.insert(token_ids_.end(), begin, begin + chunk.num_own());
+  const auto drafts = chunk.sequence->drafts.begin();
+  token_ids_.insert(token_ids_.end(), drafts, drafts + chunk.num_drafts);
   for (int32_t i = 0; i < chunk.count; ++i) positions_.push_back(chunk.first + i);
   sequence_starts_.push_back(first_row + chunk.count);
   for (int32_t i = 0; i < chunk.num_logits; ++i) {

@@ -18,6 +18,8 @@
 #include "runtime/engine_metrics.h"
 #include "runtime/inbox.h"
 #include "runtime/limits.h"
+#include "runtime/swap_limits.h"
+#include "runtime/swap_setup.h"
 #include "runtime/validate.h"
 
 namespace mole::runtime {
@@ -55,6 +57,7 @@ struct Engine::Impl {
     metrics.max_num_batched_tokens.set(options.max_num_batched_tokens);
     metrics.max_queued_requests.set(options.max_queued_requests);
     metrics.max_queued_tokens.set(static_cast<double>(options.max_queued_tokens));
+    metrics.target_inter_token.set(static_cast<double>(options.target_itl_us) * 1e-6);
     metrics.engine_healthy.set(1);
     last_step_us = clock->now_us();
     blocks_total = core.scheduler().pool().num_blocks();
@@ -70,8 +73,8 @@ struct Engine::Impl {
   const EngineOptions options;
   const Clock* const clock;
   EngineMetrics metrics;
-  EngineCore core;  // the engine thread's, once it runs
-  Inbox inbox;
+  Inbox inbox;             // before the core, whose swap device wakes it until its end
+  EngineCore core;         // the engine thread's, once it runs
   Inbox::Letters letters;  // the engine thread's
   DrainRate drain_rate;
   const uint64_t seed_key = random_key();
@@ -117,16 +120,19 @@ void Engine::Impl::run() {
   bool stop = false;
   while (!stop) {
     last_step_us = clock->now_us();
-    const bool idle = core.idle();
-    inbox.take(&letters, std::chrono::microseconds(idle ? kIdleWaitUs : 0));
+    const int64_t wait_us = core.idle() ? kIdleWaitUs : core.waits_for_pages() ? kSwapPollUs : 0;
+    inbox.take(&letters, std::chrono::microseconds(wait_us));
     stop = handle_letters();
     if (!core.idle()) {
       const Status status = core.step();
       if (!status.ok()) fail(status);
+    } else {
+      core.tend_swap();
     }
     handle_notices();
   }
   core.abort_all(absl::CancelledError("the engine was stopped"));
+  core.flush_swap();
   handle_notices();
 }
 
@@ -189,7 +195,11 @@ StatusOr<std::unique_ptr<Engine>> Engine::create(std::unique_ptr<model::Model> m
                                                  Metrics* metrics) {
   MOLE_ASSIGN_OR_RETURN(const EngineOptions resolved, resolve_options(options, model->info()));
   MOLE_RETURN_IF_ERROR(check_memory(resolved.kv_cache_bytes));
+  MOLE_ASSIGN_OR_RETURN(auto swap, open_swap(resolved, model->info()));
   auto impl = std::make_unique<Impl>(std::move(model), resolved, clock, metrics);
+  if (swap != nullptr) {
+    impl->core.use_swap(std::move(swap), [inbox = &impl->inbox] { inbox->wake(); });
+  }
   return std::unique_ptr<Engine>(new Engine(std::move(impl)));
 }
 
@@ -216,7 +226,9 @@ StatusOr<std::shared_ptr<OutputStream>> Engine::submit(GenerateRequest request) 
       .enable_prefix_caching = state.options.enable_prefix_caching,
       .vocab_size = model_info().vocab_size,
       .now_us = state.clock->now_us(),
-      .stream_events_max = static_cast<size_t>(state.options.stream_events_max)};
+      .stream_events_max = static_cast<size_t>(state.options.stream_events_max),
+      .draft_tokens_max = state.options.draft_tokens_max(),
+      .ngram = state.options.ngram_options()};
   std::unique_ptr<RequestState> accepted = make_request_state(std::move(request), options);
   std::shared_ptr<OutputStream> stream = accepted->stream;
   if (!state.inbox.submit(accepted)) {

@@ -13,10 +13,18 @@
 #include "base/metrics.h"
 #include "base/status.h"
 #include "model/model.h"
+#include "runtime/ngram_index.h"
 #include "runtime/output_stream.h"
 #include "runtime/request.h"
 
 namespace mole::runtime {
+
+/// Where drafts come from, tokens that are guessed and verified many in one step.
+enum class SpeculativeMethod : uint8_t {
+  kNone,
+  kNgram,  // what followed the same few tokens earlier in the sequence
+  kMtp,    // the model's multi-token-prediction module
+};
 
 /// Every bound of the engine; names follow vLLM where the meaning is the same.
 struct EngineOptions {
@@ -26,12 +34,30 @@ struct EngineOptions {
   int64_t kv_cache_bytes = 0;             // 0 = as many blocks as max_num_seqs of max_model_len, at
                                           // most 1 GiB
   std::string kv_cache_dtype = "auto";    // auto, the model's own type, int8, fp8
+  std::string kv_swap_file;               // keeps what the prefix cache has no room for; "" = none
+  int64_t kv_swap_bytes = 0;              // of that file; 0 = 4 times kv_cache_bytes
   int32_t max_queued_requests = 512;      // accepted but not yet running
   int64_t max_queued_tokens = 0;          // prompt tokens waiting; 0 = 4 times the cache's capacity
   int64_t queue_wait_max_us = 30'000'000;  // waited longer: ends with kResourceExhausted
   int32_t stream_events_max = 1024;        // unread events of one request
   bool enable_prefix_caching = true;
   int32_t max_sequences_per_request = 8;  // n; at most 128
+  /// Wanted time between two tokens of a sequence; prompts are cut so that steps keep to it. 0 =
+  /// off.
+  int64_t target_itl_us = 0;
+  int32_t prefill_chunk_min = 16;  // prompt tokens of a step, whatever the target
+  SpeculativeMethod speculative_method = SpeculativeMethod::kNone;
+  int32_t num_speculative_tokens = 4;  // drafts of a sequence in one step at most
+  int32_t prompt_lookup_min = 2;       // n-gram drafts: tokens that must agree at least,
+  int32_t prompt_lookup_max = 5;       // and that are compared at most
+
+  int32_t draft_tokens_max() const {
+    return speculative_method == SpeculativeMethod::kNone ? 0 : num_speculative_tokens;
+  }
+  NgramOptions ngram_options() const {
+    if (speculative_method != SpeculativeMethod::kNgram) return {};
+    return {.min = prompt_lookup_min, .max = prompt_lookup_max};
+  }
 };
 
 /// A snapshot for health checks and headers. Plain numbers, read without locks.

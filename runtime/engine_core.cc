@@ -1,6 +1,7 @@
 #include "runtime/engine_core.h"
 
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 #include <string>
 #include <utility>
@@ -17,7 +18,8 @@ namespace {
 
 double seconds(TimeUs from_us, TimeUs to_us) { return static_cast<double>(to_us - from_us) * 1e-6; }
 
-int32_t max_scored_rows(const EngineOptions& options, const model::ModelInfo& info) {
+// Logit rows of a step beside those that every sequence has.
+int32_t more_logit_rows(const EngineOptions& options, const model::ModelInfo& info) {
   const int64_t row_bytes = int64_t{info.vocab_size} * static_cast<int64_t>(sizeof(float));
   return static_cast<int32_t>(
       std::clamp<int64_t>(kScoredLogitsBytesMax / row_bytes, 1, options.max_num_batched_tokens));
@@ -31,16 +33,24 @@ SchedulerOptions scheduler_options(const EngineOptions& options, const model::Mo
   return {.num_blocks = cache_blocks(options, info),
           .max_num_seqs = options.max_num_seqs,
           .max_num_batched_tokens = options.max_num_batched_tokens,
-          .max_scored_rows = max_scored_rows(options, info),
-          .queue_wait_max_us = options.queue_wait_max_us};
+          .max_scored_rows = more_logit_rows(options, info),
+          .queue_wait_max_us = options.queue_wait_max_us,
+          .target_itl_us = options.target_itl_us,
+          .prefill_chunk_min = options.prefill_chunk_min,
+          .max_draft_rows = options.draft_tokens_max() > 0 ? more_logit_rows(options, info) : 0};
 }
 
 BatchBuilderOptions builder_options(const EngineOptions& options, const model::ModelInfo& info) {
   return {.max_tokens = options.max_num_batched_tokens,
           .max_sequences = options.max_num_seqs,
-          .max_logit_rows = options.max_num_seqs + max_scored_rows(options, info),
+          .max_logit_rows = options.max_num_seqs + 2 * more_logit_rows(options, info),
           .max_blocks_per_sequence =
               (options.max_model_len + model::kBlockTokens - 1) / model::kBlockTokens};
+}
+
+double expert_share(const model::ModelInfo& info) {
+  if (info.num_experts == 0) return 0;
+  return static_cast<double>(info.num_experts_per_token) / info.num_experts;
 }
 
 }  // namespace
@@ -53,6 +63,7 @@ EngineCore::EngineCore(std::unique_ptr<model::Model> model, const EngineOptions&
       metrics_(metrics),
       cache_(cache_shape(options, model_->info(), cache_blocks(options, model_->info()))),
       scheduler_(scheduler_options(options, model_->info())),
+      step_times_(expert_share(model_->info())),
       builder_(builder_options(options, model_->info())),
       sampler_(model_->info().vocab_size) {
   metrics_->kv_blocks_total.set(scheduler_.pool().num_blocks());
@@ -85,7 +96,7 @@ void EngineCore::abort_all(const Status& status) {
 
 Status EngineCore::step() {
   const TimeUs began_us = clock_->now_us();
-  const StepPlan& plan = scheduler_.plan(began_us);
+  const StepPlan& plan = scheduler_.plan(began_us, step_times_.cost());
   plan_ = &plan;
   end_expired(plan);
   note_started(plan);
@@ -97,6 +108,7 @@ Status EngineCore::step() {
     if (!status.ok()) return annotate(status, "the model failed");
     MOLE_CHECK_EQ(output.logits.size(), wanted);
     publish(plan, output);
+    propose_drafts(plan);
   }
   note_step(plan, began_us);
   remove_ended();
@@ -149,8 +161,7 @@ void EngineCore::publish_chunk(const PlannedChunk& chunk, const float* logits) {
   scheduler_.computed(chunk);
   Status status = publish_scored(chunk, logits);
   if (status.ok() && chunk.samples) {
-    const ptrdiff_t row = chunk.num_logits - 1;
-    status = publish_sampled(sequence, logits + row * model_info().vocab_size);
+    status = publish_run(chunk, logits + ptrdiff_t{chunk.num_scored()} * model_info().vocab_size);
   } else if (status.ok() && sequence->request->request.sampling.max_tokens == 0 &&
              sequence->num_computed == sequence->num_tokens()) {
     end_sequence(sequence, FinishReason::kLength);
@@ -178,6 +189,38 @@ Status EngineCore::publish_scored(const PlannedChunk& chunk, const float* logits
     if (!send(sequence, event)) return absl::OkStatus();
   }
   return absl::OkStatus();
+}
+
+// Samples the next token, and goes on behind it as long as it is the one that was drafted: then the
+// row that follows was computed for it. `logits` of the sequence's last token, then of its drafts.
+Status EngineCore::publish_run(const PlannedChunk& chunk, const float* logits) {
+  Sequence* sequence = chunk.sequence;
+  int32_t accepted = 0;
+  for (int32_t i = 0;; ++i, logits += model_info().vocab_size) {
+    MOLE_RETURN_IF_ERROR(publish_sampled(sequence, logits));
+    if (i == chunk.num_drafts || sequence->state != SequenceState::kRunning) break;
+    const bool right = sequence->tokens.back() == sequence->drafts[static_cast<size_t>(i)];
+    if (!right && !(injected(InjectedBug::kAcceptsWrongDraft) && i == 0)) break;
+    scheduler_.accept(sequence);
+    ++accepted;
+  }
+  if (chunk.num_drafts == 0) return absl::OkStatus();
+  sequence->draft_record.note(chunk.num_drafts, accepted, sequence->num_generated());
+  sequence->drafted_tokens += chunk.num_drafts;
+  sequence->accepted_tokens += accepted;
+  metrics_->draft_tokens.add(chunk.num_drafts);
+  metrics_->accepted_tokens.add(accepted);
+  return absl::OkStatus();
+}
+
+void EngineCore::propose_drafts(const StepPlan& plan) {
+  if (options_.speculative_method != SpeculativeMethod::kNgram) return;
+  for (const PlannedChunk& chunk : plan.chunks) {
+    Sequence* sequence = chunk.sequence;
+    if (!chunk.samples || sequence->state != SequenceState::kRunning) continue;
+    sequence->drafts.clear();
+    sequence->ngrams.propose(sequence->tokens, options_.num_speculative_tokens, &sequence->drafts);
+  }
 }
 
 Status EngineCore::publish_sampled(Sequence* sequence, const float* logits) {
@@ -253,7 +296,11 @@ void EngineCore::send_finished(const Sequence& sequence, FinishReason reason, To
   event.index = sequence.index;
   event.finish_reason = reason;
   event.stop_token = stop_token;
-  event.usage = {sequence.num_prompt, sequence.num_generated(), sequence.request->cached_tokens};
+  event.usage = {.prompt_tokens = sequence.num_prompt,
+                 .completion_tokens = sequence.num_generated(),
+                 .cached_tokens = sequence.request->cached_tokens,
+                 .drafted_tokens = sequence.drafted_tokens,
+                 .accepted_tokens = sequence.accepted_tokens};
   if (injected(InjectedBug::kLostFinish) && sequence.index > 0) return;
   sequence.request->stream->push_last(std::move(event));
 }
@@ -292,6 +339,7 @@ void EngineCore::remove_ended() {
     requests_.pop_back();
   }
   refresh_gauges();
+  if (swap_ != nullptr) metrics_->swap.report(*scheduler_.swapper());
 }
 
 void EngineCore::note_step(const StepPlan& plan, TimeUs began_us) {
@@ -305,8 +353,20 @@ void EngineCore::note_step(const StepPlan& plan, TimeUs began_us) {
   if (plan.chunks.empty()) return;
   metrics_->steps.add();
   metrics_->iteration_tokens.observe(plan.num_tokens);
-  metrics_->step_time.observe(seconds(began_us, clock_->now_us()));
+  note_step_time(plan, seconds(began_us, clock_->now_us()));
   if (++num_steps_ % kExpertLoadSteps == 0 || scheduler_.idle()) note_experts();
+}
+
+void EngineCore::note_step_time(const StepPlan& plan, double seconds) {
+  metrics_->step_time.observe(seconds);
+  const double target_s = static_cast<double>(options_.target_itl_us) * 1e-6;
+  if (target_s > 0 && plan.num_decodes > 0 && seconds > target_s) metrics_->steps_over_target.add();
+  if (step_times_.cost().known && seconds > 0) {
+    const double predicted = step_times_.cost().predict(plan.work);
+    metrics_->step_time_predicted.observe(predicted);
+    metrics_->step_time_error.observe(std::abs(predicted - seconds) / seconds);
+  }
+  step_times_.observe(plan.work, seconds);
 }
 
 // Also after a cancellation, as an engine that has become idle takes no further step.

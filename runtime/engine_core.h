@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <vector>
@@ -16,6 +17,7 @@
 #include "runtime/logprobs.h"
 #include "runtime/sampler.h"
 #include "runtime/scheduler.h"
+#include "runtime/step_time_model.h"
 
 namespace mole::runtime {
 
@@ -39,6 +41,16 @@ class EngineCore {
 
   bool idle() const { return requests_.empty(); }
 
+  /// Gives the prefix cache a swap file behind it. Before the first request. `wake` is called from
+  /// another thread whenever a page has come or gone; may be null.
+  void use_swap(std::unique_ptr<SwapDevice> device, std::function<void()> wake);
+  /// The last step had nothing to compute, as all that could run waits for pages.
+  bool waits_for_pages() const;
+  /// Moves pages while there is no step to take.
+  void tend_swap();
+  /// Writes what can be written, at most kSwapFlushMaxUs long: for the end of the engine.
+  void flush_swap();
+
   /// What happened to requests since the caller last cleared it.
   struct Notices {
     struct LeftQueue {
@@ -52,6 +64,7 @@ class EngineCore {
   const model::ModelInfo& model_info() const { return model_->info(); }
   const Scheduler& scheduler() const { return scheduler_; }
   const StepPlan* last_plan() const { return plan_; }
+  const StepTimeModel& step_times() const { return step_times_; }
 
  private:
   void note_started(const StepPlan& plan);
@@ -59,7 +72,9 @@ class EngineCore {
   void publish(const StepPlan& plan, const model::StepOutput& output);
   void publish_chunk(const PlannedChunk& chunk, const float* logits);
   Status publish_scored(const PlannedChunk& chunk, const float* logits);
+  Status publish_run(const PlannedChunk& chunk, const float* logits);
   Status publish_sampled(Sequence* sequence, const float* logits);
+  void propose_drafts(const StepPlan& plan);
   bool send(Sequence* sequence, StreamEvent event);
   void note_token_time(Sequence* sequence);
   void end_sequence(Sequence* sequence, FinishReason reason, TokenId stop_token = -1);
@@ -68,6 +83,7 @@ class EngineCore {
   void note_left_queue(RequestState* request);
   void remove_ended();
   void note_step(const StepPlan& plan, TimeUs began_us);
+  void note_step_time(const StepPlan& plan, double seconds);
   void refresh_gauges();
   void note_experts();
 
@@ -76,7 +92,9 @@ class EngineCore {
   const Clock* clock_;
   EngineMetrics* metrics_;
   model::KvCache cache_;
+  std::unique_ptr<SwapDevice> swap_;  // after the cache, whose memory its thread uses
   Scheduler scheduler_;
+  StepTimeModel step_times_;
   BatchBuilder builder_;
   Sampler sampler_;
   LogprobScorer scorer_;

@@ -17,6 +17,7 @@ const std::vector<double> kPerTokenSeconds = {.0005, .001, .002, .003, .005, .00
                                               .4,    .5,   .75,  1,    2.5};
 const std::vector<double> kRequestSeconds = {.01,  .02,  .04,  .08,   .16,   .32,   .64,
                                              1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92};
+const std::vector<double> kErrors = {.01, .02, .05, .1, .2, .3, .5, .75, 1, 2, 5};
 const std::vector<double> kTokens = {1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192};
 
 }  // namespace
@@ -39,7 +40,7 @@ std::string_view finish_reason_name(FinishReason reason) {
   return "unknown";
 }
 
-EngineMetrics::EngineMetrics(Metrics* m) {
+EngineMetrics::EngineMetrics(Metrics* m) : swap(m) {
   requests_running = m->gauge("requests_running", "Requests of which a sequence has run.");
   requests_waiting = m->gauge("requests_waiting", "Accepted requests that have not run yet.");
   sequences_running = m->gauge("sequences_running", "Sequences with blocks of the KV cache.");
@@ -52,6 +53,8 @@ EngineMetrics::EngineMetrics(Metrics* m) {
   max_num_batched_tokens = m->gauge("limit_iteration_tokens", "Bound of iteration_tokens.");
   max_queued_requests = m->gauge("limit_requests_waiting", "Bound of requests_waiting.");
   max_queued_tokens = m->gauge("limit_waiting_tokens", "Bound of waiting_tokens.");
+  target_inter_token =
+      m->gauge("limit_inter_token_seconds", "Wanted bound of inter_token_latency, 0 = none.");
   engine_healthy =
       m->gauge("engine_healthy", "1 while the engine serves, 0 after it failed.", {{"rank", "0"}});
   moe_imbalance_ratio = m->gauge(
@@ -73,6 +76,11 @@ EngineMetrics::EngineMetrics(Metrics* m) {
   client_slow = m->counter("client_slow_total", "Requests cancelled as nobody read their events.");
   queue_timeouts = m->counter("queue_timeouts_total", "Requests that waited longer than allowed.");
   steps = m->counter("steps_total", "Steps of the model.");
+  steps_over_target = m->counter("steps_over_target_total",
+                                 "Steps that took a waiting sequence longer than the target.");
+  draft_tokens = m->counter("speculative_draft_tokens_total", "Drafted tokens that were verified.");
+  accepted_tokens = m->counter("speculative_accepted_tokens_total",
+                               "Drafted tokens that were equal to the sampled ones.");
 
   time_to_first_token = m->histogram("time_to_first_token_seconds",
                                      "From submission to the first token.", kFirstTokenSeconds);
@@ -89,6 +97,10 @@ EngineMetrics::EngineMetrics(Metrics* m) {
                              kRequestSeconds);
   step_time =
       m->histogram("step_time_seconds", "One step: plan, model, tokens out.", kPerTokenSeconds);
+  step_time_predicted = m->histogram("step_time_predicted_seconds",
+                                     "What a step was predicted to take.", kPerTokenSeconds);
+  step_time_error = m->histogram("step_time_error_ratio",
+                                 "|predicted - actual| / actual time of a step.", kErrors);
   iteration_tokens = m->histogram("iteration_tokens", "Tokens computed in one step.", kTokens);
   for (size_t reason = 1; reason < kReasons; ++reason) {
     const std::string name(finish_reason_name(static_cast<FinishReason>(reason)));

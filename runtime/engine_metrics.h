@@ -7,6 +7,7 @@
 
 #include "base/metrics.h"
 #include "runtime/request.h"
+#include "runtime/swap_metrics.h"
 
 namespace mole::runtime {
 
@@ -23,16 +24,21 @@ struct EngineMetrics {
   Gauge waiting_tokens;  // prompt tokens of accepted requests that don't run yet
   Gauge kv_blocks_used, kv_blocks_total, kv_utilization_ratio, prefix_cache_blocks;
   Gauge max_num_seqs, max_num_batched_tokens, max_queued_requests, max_queued_tokens;
+  Gauge target_inter_token;
   Gauge engine_healthy, moe_imbalance_ratio;
 
   Counter prefix_cache_queries, prefix_cache_hits;
   Counter prompt_tokens, generation_tokens, preemptions, expert_tokens;
   Counter refused_queue_full, refused_invalid, refused_unavailable;
-  Counter client_slow, queue_timeouts, steps;
+  Counter client_slow, queue_timeouts, steps, steps_over_target;
+  Counter draft_tokens, accepted_tokens;  // speculation
 
   Histogram time_to_first_token, inter_token_latency, e2e_latency, queue_time, step_time;
   Histogram prefill_time, decode_time;
+  Histogram step_time_predicted, step_time_error;
   Histogram iteration_tokens;
+
+  SwapMetrics swap;
 
  private:
   static constexpr size_t kReasons = 6;

@@ -56,6 +56,11 @@ void Inbox::stop() {
   wake_locked();
 }
 
+void Inbox::wake() {
+  std::lock_guard lock(mutex_);
+  wake_locked();
+}
+
 void Inbox::take(Letters* letters, std::chrono::microseconds wait) {
   letters->clear();
   if (wait.count() == 0 && !something_.load(std::memory_order_acquire)) return;

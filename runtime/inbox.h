@@ -44,6 +44,9 @@ class Inbox {
   /// The engine shall end. Nothing can be submitted any more.
   void stop();
 
+  /// Ends a wait in take(), with nothing to take.
+  void wake();
+
   /// Moves what has come into `letters` (which is cleared first). Waits up to `wait` for something;
   /// with 0 it takes no lock when nothing is there.
   void take(Letters* letters, std::chrono::microseconds wait);

@@ -14,6 +14,8 @@ enum class InjectedBug {
   kPageReusedWhileWritten,  // a block whose page is on its way to the swap file is taken
   kPageNotVerified,         // a page from the swap file is taken without looking at its checksum
   kPageOfAnother,           // … without looking at whose it is
+  kAcceptsWrongDraft,       // one draft too many counts as accepted: the first that was wrong
+  kIndexesRejectedDraft,    // the prefix cache gets a block whose last slot holds a rejected draft
 };
 
 #ifdef MOLE_INJECT_BUGS

@@ -26,16 +26,34 @@ inline constexpr int64_t kDefaultKvCacheBytesMax = int64_t{1} << 30;  // when th
 inline constexpr int64_t kQueuedTokensPerCacheToken = 4;  // default of max_queued_tokens
 
 // The scheduler.
-/// A prefill that must share its step still gets this many tokens: smaller chunks would waste a
-/// pass over the weights.
-inline constexpr int32_t kPrefillChunkMin = 64;
+/// The oldest prompt gets at least one in so many of the prompt tokens that a step can take,
+/// however many shorter ones there are.
+inline constexpr int32_t kOldestPrefillShare = 4;
+/// A step that no sequence waits in for its next token may take so many times the target: small
+/// chunks waste work, but a request that arrives meanwhile must wait for the step's end.
+inline constexpr double kTargetsPerIdleStep = 4;
+/// Prompt tokens of a step beside decodes, and without any, while a target is set and nothing is
+/// known yet about what steps cost.
+inline constexpr int32_t kUnknownCostTokens = 64;
+inline constexpr int32_t kUnknownCostTokensIdle = 256;
+inline constexpr int32_t kPrefillChunkMinMax = 1 << 16;  // bound of the option
+inline constexpr int64_t kTargetItlUsMax = 60'000'000;   // bound of the option
 /// So many sequences may start before one that waits for memory; then the door stays closed behind
 /// it.
 inline constexpr int32_t kPassOversMax = 16;
 /// Waiting sequences looked at in one step: bounds the cost of a step when nothing fits.
 inline constexpr int32_t kAdmissionScanMax = 32;
-/// Memory for the logits of scored prompt tokens in one step; at least one row is always allowed.
+/// Memory for the logits of scored prompt tokens in one step, and again for those of drafts; at
+/// least one row is always allowed.
 inline constexpr int64_t kScoredLogitsBytesMax = int64_t{64} << 20;
+
+// Speculation.
+inline constexpr int32_t kSpeculativeTokensMax = 16;  // bounds of the options
+inline constexpr int32_t kPromptLookupMax = 16;
+/// Earlier places of the last few tokens that one draft compares.
+inline constexpr int32_t kNgramPlacesMax = 16;
+/// A sequence whose drafts don't pay now and then tries so many again.
+inline constexpr int32_t kProbeDrafts = 1;
 
 // The engine's thread.
 /// An idle engine looks around this often, so that its heartbeat stays fresh.

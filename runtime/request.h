@@ -49,6 +49,8 @@ struct Usage {
   int32_t prompt_tokens = 0;
   int32_t completion_tokens = 0;  // of this sequence
   int32_t cached_tokens = 0;      // prompt tokens taken from the prefix cache
+  int32_t drafted_tokens = 0;     // guessed and verified, of this sequence
+  int32_t accepted_tokens = 0;    // of these, right
 };
 
 }  // namespace mole::runtime

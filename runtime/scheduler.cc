@@ -1,6 +1,7 @@
 #include "runtime/scheduler.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "base/check.h"
 #include "runtime/injected_bug.h"
@@ -30,7 +31,9 @@ Scheduler::Scheduler(const SchedulerOptions& options)
   MOLE_CHECK_GE(options.max_num_seqs, 1);
   MOLE_CHECK_GE(options.max_num_batched_tokens, options.max_num_seqs);
   MOLE_CHECK_GE(options.max_scored_rows, 1);
+  MOLE_CHECK_GE(options.prefill_chunk_min, 1);
   running_.reserve(static_cast<size_t>(options.max_num_seqs));
+  prefills_.reserve(static_cast<size_t>(options.max_num_seqs));
   plan_.chunks.reserve(static_cast<size_t>(options.max_num_seqs));
 }
 
@@ -67,7 +70,7 @@ void Scheduler::expire(TimeUs now_us) {
 void Scheduler::computed(const PlannedChunk& chunk) {
   Sequence* sequence = chunk.sequence;
   MOLE_CHECK_EQ(sequence->num_computed, chunk.first);
-  sequence->num_computed += chunk.count;
+  sequence->num_computed += chunk.num_own();
   sequence->num_scored =
       std::max(sequence->num_scored, std::min(sequence->num_computed, sequence->scored_end()));
   if (sequence->request->share_prompt) publish_full_blocks(sequence);
@@ -77,6 +80,18 @@ void Scheduler::computed(const PlannedChunk& chunk) {
 void Scheduler::append(Sequence* sequence, TokenId token) {
   sequence->tokens.push_back(token);
   sequence->counts.add_generated(token);
+  sequence->ngrams.extend(sequence->tokens);
+  if (injected(InjectedBug::kIndexesRejectedDraft) && sequence->request->share_prompt) {
+    const int32_t computed = std::exchange(sequence->num_computed, sequence->num_tokens());
+    publish_full_blocks(sequence);
+    sequence->num_computed = computed;
+  }
+}
+
+void Scheduler::accept(Sequence* sequence) {
+  MOLE_CHECK_LT(sequence->num_computed, sequence->num_tokens());
+  ++sequence->num_computed;
+  if (sequence->request->share_prompt) publish_full_blocks(sequence);
 }
 
 void Scheduler::finish(Sequence* sequence, FinishReason reason) {
@@ -136,6 +151,7 @@ void Scheduler::run(Sequence* sequence) {
 
 void Scheduler::wait(Sequence* sequence) {
   sequence->state = SequenceState::kWaiting;
+  sequence->swap_wait = {};
   insert_by_rank(&waiting_, sequence);
 }
 

@@ -13,31 +13,36 @@ using model::kBlockTokens;
 
 int32_t blocks_for(int32_t tokens) { return (tokens + kBlockTokens - 1) / kBlockTokens; }
 
-// Positions of [first, end) that must give a log-probability.
-int32_t scored_in(const Sequence& sequence, int32_t first, int32_t end) {
-  return std::max(0, std::min(end, sequence.scored_end()) - std::max(first, sequence.num_scored));
-}
-
 }  // namespace
 
-const StepPlan& Scheduler::plan(TimeUs now_us) {
+const StepPlan& Scheduler::plan(TimeUs now_us, const StepCost& cost) {
   plan_.clear();
-  left_ = {options_.max_num_batched_tokens, options_.max_scored_rows};
+  prefills_.clear();
+  cost_ = cost;
+  left_ = {.tokens = options_.max_num_batched_tokens,
+           .scored_rows = options_.max_scored_rows,
+           .draft_rows = options_.max_draft_rows};
+  if (swapper_ != nullptr) swapper_->poll();
   expire(now_us);
   plan_decodes();
-  plan_prefills();
+  plan_drafts();
   admit(now_us);
-  hand_out_rest();
+  plan_prefills();
   plan_logits();
+  if (swapper_ != nullptr) swapper_->write_back();
   return plan_;
 }
 
 void Scheduler::plan_decodes() {
   for (size_t i = 0; i < running_.size(); ++i) {
     Sequence* sequence = running_[i];
-    if (!sequence->decoding()) continue;
+    if (!sequence->decoding()) {
+      prefills_.push_back(sequence);
+      continue;
+    }
     if (!make_room_for_next(sequence)) return;  // it was itself the last: nobody is left behind it
     plan_chunk(sequence, 1);
+    ++plan_.num_decodes;
   }
 }
 
@@ -47,20 +52,13 @@ bool Scheduler::make_room_for_next(Sequence* sequence) {
   const int32_t needed = blocks_for(injected(InjectedBug::kBlockBoundary) ? tokens - 1 : tokens);
   if (needed <= static_cast<int32_t>(sequence->blocks.size())) return true;
   while (cache_.num_free() == 0) {
+    if (take_back_page()) continue;
     Sequence* victim = running_.back();
     preempt(victim);
     if (victim == sequence) return false;
   }
   sequence->blocks.push_back(cache_.take());
   return true;
-}
-
-void Scheduler::plan_prefills() {
-  for (Sequence* sequence : running_) {
-    if (sequence->decoding()) continue;
-    const int32_t count = share_of(*sequence);
-    if (count > 0) plan_chunk(sequence, count);
-  }
 }
 
 void Scheduler::admit(TimeUs now_us) {
@@ -92,8 +90,9 @@ bool Scheduler::try_start(Sequence* sequence, TimeUs now_us) {
   const int32_t needed =
       blocks_for(sequence->num_tokens()) - static_cast<int32_t>(sequence->blocks.size());
   // One spare block for each that runs: else the next step would pre-empt what this one started.
-  const int32_t count = share_of(*sequence);
-  if (count == 0 || needed + num_running() > cache_.num_free()) {
+  take_back_writes(needed + num_running());
+  if (needed + num_running() > cache_.num_free() ||
+      waits_for_pages(sequence, reusable / kBlockTokens, now_us)) {
     release_blocks(sequence);
     return false;
   }
@@ -108,41 +107,22 @@ bool Scheduler::try_start(Sequence* sequence, TimeUs now_us) {
     }
   }
   run(sequence);
-  plan_chunk(sequence, count);
+  prefills_.push_back(sequence);
   return true;
-}
-
-void Scheduler::hand_out_rest() {
-  for (PlannedChunk& chunk : plan_.chunks) {
-    const Sequence& sequence = *chunk.sequence;
-    const int32_t end = chunk.first + chunk.count;
-    const int32_t more = std::min(left_.tokens, chunk_limit(sequence, end, left_.scored_rows));
-    if (more <= 0) continue;
-    left_.tokens -= more;
-    left_.scored_rows -= scored_in(sequence, end, end + more);
-    chunk.count += more;
-  }
 }
 
 void Scheduler::plan_logits() {
   for (PlannedChunk& chunk : plan_.chunks) {
     const Sequence& sequence = *chunk.sequence;
-    const int32_t end = chunk.first + chunk.count;
-    const int32_t scored = scored_in(sequence, chunk.first, end);
+    const int32_t end = chunk.first + chunk.num_own();
+    const int32_t scored = sequence.scored_in(chunk.first, end);
     chunk.samples =
         end == sequence.num_tokens() && sequence.request->request.sampling.max_tokens > 0;
-    chunk.num_logits = scored + (chunk.samples ? 1 : 0);
+    chunk.num_logits = scored + (chunk.samples ? 1 + chunk.num_drafts : 0);
     chunk.logits_first = scored > 0 ? std::max(chunk.first, sequence.num_scored) : end - 1;
     plan_.num_tokens += chunk.count;
     plan_.num_logit_rows += chunk.num_logits;
   }
-}
-
-// How many tokens a prefill takes while others may follow: half of what is left.
-int32_t Scheduler::share_of(const Sequence& sequence) const {
-  const int32_t half = std::max(kPrefillChunkMin, (left_.tokens + 1) / 2);
-  return std::min(
-      {half, left_.tokens, chunk_limit(sequence, sequence.num_computed, left_.scored_rows)});
 }
 
 // How many tokens from `first` one chunk can take: one form, and no more scored rows than are left.
@@ -159,8 +139,9 @@ void Scheduler::plan_chunk(Sequence* sequence, int32_t count) {
   chunk.count = count;
   chunk.form = sequence->next_form();
   plan_.chunks.push_back(chunk);
+  plan_.work.add(chunk.form, chunk.first, count);
   left_.tokens -= count;
-  left_.scored_rows -= scored_in(*sequence, chunk.first, chunk.first + count);
+  left_.scored_rows -= sequence->scored_in(chunk.first, chunk.first + count);
 }
 
 }  // namespace mole::runtime

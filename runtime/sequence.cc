@@ -11,7 +11,8 @@ bool needs_counts(const SamplingParams& sampling) {
          sampling.repetition_penalty != 1;
 }
 
-Sequence make_sequence(RequestState* state, int32_t index, int32_t vocab_size, KeyMaker& maker) {
+Sequence make_sequence(RequestState* state, int32_t index, const RequestStateOptions& options,
+                       KeyMaker& maker) {
   const GenerateRequest& request = state->request;
   const size_t tokens_max =
       request.prompt.size() + static_cast<size_t>(request.sampling.max_tokens);
@@ -29,9 +30,14 @@ Sequence make_sequence(RequestState* state, int32_t index, int32_t vocab_size, K
     sequence.keys.first(sequence.num_prompt / model::kBlockTokens, sequence.tokens,
                         sequence.num_prompt, maker);
   }
+  sequence.drafts.reserve(static_cast<size_t>(options.draft_tokens_max));
+  if (options.draft_tokens_max > 0 && options.ngram.min > 0) {
+    sequence.ngrams = NgramIndex(options.ngram, tokens_max);
+    sequence.ngrams.extend(sequence.tokens);
+  }
   if (needs_counts(request.sampling)) {
-    const size_t distinct_max = std::min(tokens_max, static_cast<size_t>(vocab_size));
-    sequence.counts = TokenCounts(vocab_size, request.prompt, distinct_max);
+    const size_t distinct_max = std::min(tokens_max, static_cast<size_t>(options.vocab_size));
+    sequence.counts = TokenCounts(options.vocab_size, request.prompt, distinct_max);
   }
   return sequence;
 }
@@ -41,6 +47,10 @@ Sequence make_sequence(RequestState* state, int32_t index, int32_t vocab_size, K
 int32_t Sequence::scored_end() const {
   const bool scored = index == 0 && request->request.sampling.prompt_logprobs >= 0;
   return scored ? num_prompt - 1 : 0;
+}
+
+int32_t Sequence::scored_in(int32_t first, int32_t end) const {
+  return std::max(0, std::min(end, scored_end()) - std::max(first, num_scored));
 }
 
 std::unique_ptr<RequestState> make_request_state(GenerateRequest request,
@@ -59,7 +69,7 @@ std::unique_ptr<RequestState> make_request_state(GenerateRequest request,
   state->sequences.reserve(static_cast<size_t>(owned.n));
   KeyMaker maker;
   for (int32_t index = 0; index < owned.n; ++index) {
-    state->sequences.push_back(make_sequence(state.get(), index, options.vocab_size, maker));
+    state->sequences.push_back(make_sequence(state.get(), index, options, maker));
   }
   // A scored prompt comes out in a few steps: it must fit although nobody could read that fast.
   size_t capacity = options.stream_events_max;

@@ -12,8 +12,11 @@
 #include "base/ids.h"
 #include "model/model.h"
 #include "runtime/block_key.h"
+#include "runtime/draft_record.h"
+#include "runtime/ngram_index.h"
 #include "runtime/output_stream.h"
 #include "runtime/request.h"
+#include "runtime/swap_wait.h"
 #include "runtime/token_counts.h"
 
 namespace mole::runtime {
@@ -52,8 +55,16 @@ struct Sequence {
 
   std::vector<BlockId> blocks;
   KeyChain keys;              // of our full blocks
+  SwapWait swap_wait;         // while it waits
   int32_t num_published = 0;  // so many of our first blocks lie in the prefix cache, or equal ones
   TokenCounts counts;         // only when a penalty needs them
+
+  std::vector<TokenId>
+      drafts;         // guesses at what follows `tokens`; never part of them until sampled
+  NgramIndex ngrams;  // of `tokens`, if drafts come from there
+  DraftRecord draft_record;
+  int32_t drafted_tokens = 0;   // computed to be verified
+  int32_t accepted_tokens = 0;  // of these, equal to what was sampled
   TimeUs last_token_us = 0;
 
   int32_t num_tokens() const { return static_cast<int32_t>(tokens.size()); }
@@ -68,6 +79,8 @@ struct Sequence {
   int32_t form_end() const { return num_computed < num_prompt ? num_prompt : num_tokens(); }
   /// Prompt positions [0, scored_end()) must be scored; position p scores the token at p + 1.
   int32_t scored_end() const;
+  /// Of [first, end) so many positions must still be scored.
+  int32_t scored_in(int32_t first, int32_t end) const;
 };
 
 /// A request that was accepted.
@@ -94,6 +107,8 @@ struct RequestStateOptions {
   int32_t vocab_size = 0;
   TimeUs now_us = 0;
   size_t stream_events_max = 0;
+  int32_t draft_tokens_max = 0;  // at once; 0 = no speculation
+  NgramOptions ngram{};          // min 0: drafts don't come from n-grams
 };
 /// Makes the state of a validated request, with its stream. All memory that its steps need is
 /// reserved.

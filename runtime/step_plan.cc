@@ -7,7 +7,8 @@ namespace mole::runtime {
 void StepPlan::clear() {
   chunks.clear();
   expired.clear();
-  num_tokens = num_logit_rows = num_preempted = 0;
+  num_tokens = num_logit_rows = num_preempted = num_drafts = num_decodes = 0;
+  work = {};
 }
 
 std::string StepPlan::to_json() const {
@@ -21,7 +22,8 @@ std::string StepPlan::to_json() const {
     out << separator << R"({"request":)" << chunk.sequence->request->request.id << R"(,"index":)"
         << chunk.sequence->index << R"(,"first":)" << chunk.first << R"(,"count":)" << chunk.count
         << R"(,"form":")" << (expanded ? "expanded" : "absorbed") << R"(","logits":)"
-        << chunk.num_logits << R"(,"samples":)" << (chunk.samples ? "true" : "false") << "}";
+        << chunk.num_logits << R"(,"drafts":)" << chunk.num_drafts << R"(,"samples":)"
+        << (chunk.samples ? "true" : "false") << "}";
     separator = ",";
   }
   out << "]}";

@@ -7,6 +7,7 @@
 
 #include "model/model.h"
 #include "runtime/sequence.h"
+#include "runtime/step_cost.h"
 
 namespace mole::runtime {
 
@@ -18,9 +19,12 @@ struct PlannedChunk {
   model::AttentionForm form = model::AttentionForm::kExpanded;
   int32_t logits_first = 0;  // positions [logits_first, logits_first + num_logits) give logits:
   int32_t num_logits = 0;    // first the prompt positions to score,
-  bool samples = false;      // then, if `samples`, the chunk's last position, from which we sample
+  bool samples = false;      // then, if `samples`, the sequence's last token and the drafts behind
+  int32_t num_drafts = 0;    // it: the chunk's last so many tokens are the sequence's drafts
 
-  int32_t num_scored() const { return num_logits - (samples ? 1 : 0); }
+  int32_t num_scored() const { return num_logits - (samples ? 1 + num_drafts : 0); }
+  /// Tokens of the sequence in the chunk, without drafts.
+  int32_t num_own() const { return count - num_drafts; }
 };
 
 /// A request that ended in planning because its time was up.
@@ -35,6 +39,9 @@ struct StepPlan {
   int32_t num_tokens = 0;
   int32_t num_logit_rows = 0;
   int32_t num_preempted = 0;  // sequences that lost their blocks in this planning
+  int32_t num_drafts = 0;     // tokens that are only guessed
+  int32_t num_decodes = 0;    // chunks of sequences that only wait for their next token
+  StepWork work;              // what the step costs depends on this
 
   void clear();
   /// One line of JSON, without token values: prompts are never logged.

@@ -8,6 +8,8 @@
 
 #include "runtime/cache_shape.h"
 #include "runtime/limits.h"
+#include "runtime/swap_limits.h"
+#include "runtime/swap_setup.h"
 
 namespace mole::runtime {
 namespace {
@@ -102,6 +104,31 @@ Status validate(const GenerateRequest& request, const model::ModelInfo& info,
   return check_lists(request.sampling, info.vocab_size);
 }
 
+namespace {
+
+Status check_pace(const EngineOptions& options) {
+  MOLE_RETURN_IF_ERROR(
+      check_range<int64_t>("target-itl-us", options.target_itl_us, 0, kTargetItlUsMax));
+  return check_range("prefill-chunk-min", options.prefill_chunk_min, 1, kPrefillChunkMinMax);
+}
+
+Status check_speculation(const EngineOptions& options, const model::ModelInfo& info) {
+  if (options.speculative_method == SpeculativeMethod::kNone) return absl::OkStatus();
+  MOLE_RETURN_IF_ERROR(check_range("num-speculative-tokens", options.num_speculative_tokens, 1,
+                                   kSpeculativeTokensMax));
+  if (options.speculative_method == SpeculativeMethod::kMtp) {
+    if (info.num_mtp_layers > 0) return absl::OkStatus();
+    return refuse("speculative-method", "mtp",
+                  "none or ngram, as this model has no multi-token-prediction module");
+  }
+  MOLE_RETURN_IF_ERROR(
+      check_range("prompt-lookup-min", options.prompt_lookup_min, 1, kPromptLookupMax));
+  return check_range("prompt-lookup-max", options.prompt_lookup_max, options.prompt_lookup_min,
+                     kPromptLookupMax);
+}
+
+}  // namespace
+
 StatusOr<EngineOptions> resolve_options(EngineOptions options, const model::ModelInfo& info) {
   if (options.max_model_len == 0) options.max_model_len = info.context_length;
   MOLE_RETURN_IF_ERROR(check_range("max-model-len", options.max_model_len, 1, info.context_length));
@@ -116,11 +143,14 @@ StatusOr<EngineOptions> resolve_options(EngineOptions options, const model::Mode
       check_range("stream-events-max", options.stream_events_max, 1, kStreamEventsMax));
   MOLE_RETURN_IF_ERROR(check_range("max-sequences-per-request", options.max_sequences_per_request,
                                    1, kSequencesPerRequestMax));
+  MOLE_RETURN_IF_ERROR(check_pace(options));
+  MOLE_RETURN_IF_ERROR(check_speculation(options, info));
   const int64_t blocks_per_sequence =
       (int64_t{options.max_model_len} + model::kBlockTokens - 1) / model::kBlockTokens;
   MOLE_RETURN_IF_ERROR(cache_format(options.kv_cache_dtype, info).status());
   const model::KvCacheShape one = cache_shape(options, info, 1);
-  const int64_t least = blocks_per_sequence * one.total_bytes();
+  const int32_t spare = options.kv_swap_file.empty() ? 0 : kSwapSpareBlocks;
+  const int64_t least = (blocks_per_sequence + spare) * one.total_bytes();
   if (options.kv_cache_bytes == 0) {
     const int64_t wanted = least * options.max_num_seqs;
     options.kv_cache_bytes = std::max(least, std::min(wanted, kDefaultKvCacheBytesMax));
@@ -129,6 +159,7 @@ StatusOr<EngineOptions> resolve_options(EngineOptions options, const model::Mode
   MOLE_RETURN_IF_ERROR(
       annotate(check_range<int64_t>("kv-cache-bytes", options.kv_cache_bytes, least, most),
                "one sequence of max-model-len must fit"));
+  MOLE_RETURN_IF_ERROR(resolve_swap(&options, info));
   const int64_t cache_tokens = num_cache_blocks(options, info) * model::kBlockTokens;
   if (options.max_queued_tokens == 0) {
     options.max_queued_tokens = kQueuedTokensPerCacheToken * cache_tokens;

@@ -1,0 +1,50 @@
+// What a step of the model costs, as a function of what it does. Values only: no clock, no state.
+//
+// The work of a step is summed over its chunks into a few factors, each of which costs so many
+// seconds a unit. StepTimeModel learns these costs; the scheduler asks predict() how long the step
+// would take that it is about to plan. Source: ours; the factors are what a step of MLA + MoE reads
+// and multiplies.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+
+#include "model/model.h"
+
+namespace mole::runtime {
+
+inline constexpr size_t kStepFactors = 7;
+/// 0 a step at all; 1 share of the routed experts that are read; 2 absorbed rows; 3 absorbed rows x
+/// the entries they attend to; 4 expanded rows; 5 entries that expanded chunks attend to; 6
+/// expanded rows x entries they attend to.
+using StepFactors = std::array<double, kStepFactors>;
+
+/// The chunks of one step, summed.
+struct StepWork {
+  int32_t absorbed_rows = 0;
+  double absorbed_pairs = 0;
+  int32_t expanded_rows = 0;
+  double expanded_context = 0;
+  double expanded_pairs = 0;
+
+  /// A chunk of positions [first, first + count). Cutting a chunk in two gives the same sums but
+  /// for expanded_context, which each part pays for itself.
+  void add(model::AttentionForm form, int32_t first, int32_t count);
+  /// An expanded chunk that ended before position `end` gets `more` rows.
+  void grow_expanded(int32_t end, int32_t more);
+  bool empty() const { return absorbed_rows + expanded_rows == 0; }
+  /// `expert_share`: a token's share of the routed experts, num_experts_per_token / num_experts.
+  StepFactors factors(double expert_share) const;
+};
+
+/// What each factor costs, as far as it is known.
+struct StepCost {
+  StepFactors seconds{};    // per unit, each >= 0
+  double expert_share = 0;  // see StepWork::factors; 0 = the model has no experts
+  bool known = false;       // enough steps were seen; until then predict() means nothing
+
+  double predict(const StepWork& work) const;
+};
+
+}  // namespace mole::runtime
