@@ -2,75 +2,45 @@
 #include <map>
 
 #include "base/utf8.h"
-
+#include "server/format_base.h"
 #include "server/json_writer.h"
-#include "server/response_format.h"
-#include "server/sse.h"
 
 namespace mole::server {
 namespace {
 
-class CompletionFormat final : public ResponseFormat {
+class CompletionFormat final : public FormatBase {
  public:
   CompletionFormat(const ResponseIdentity& identity, const text::Tokenizer& tokenizer,
                    const GenerationParams& params, const std::vector<Prompt>& prompts)
-      : prefix_(response_prefix(identity, "text_completion")),
-        tokenizer_(tokenizer),
-        params_(params),
-        prompts_(prompts),
-        prompt_tokens_(prompts.size()),
+      : FormatBase(identity, {"text_completion", "text_completion"}, tokenizer, params, prompts),
         offsets_(prompts.size() * static_cast<size_t>(params.n), 0),
         begun_(offsets_.size(), false) {}
 
-  void add_prompt_token(size_t prompt_idx, TokenRecord record) override {
-    prompt_tokens_[prompt_idx].push_back(std::move(record));
-  }
   void append_opening(std::string*) override {}
 
   void append_delta(std::string* out, size_t choice_idx, const Delta& delta) override {
-    append_chunk(out, choice_idx, delta, nullptr);
+    begin_chunk();
+    append_piece(&line_, choice_idx, delta, nullptr);
+    end_chunk(out);
   }
   void append_finish(std::string* out, size_t choice_idx, const ChoiceResult& result) override {
-    append_chunk(out, choice_idx, result.delta, &result);
-  }
-  void append_usage(std::string* out, const UsageTotals& usage) override {
-    line_ = prefix_;
-    line_ += ",\"choices\":[],\"usage\":";
-    append_usage_object(&line_, usage);
-    line_ += '}';
-    append_event(out, line_);
-  }
-
-  std::string whole(const std::vector<ChoiceResult>& choices, const UsageTotals& usage) override {
-    std::string body = prefix_ + ",\"choices\":[";
-    for (size_t i = 0; i < choices.size(); ++i) {
-      if (i > 0) body += ',';
-      append_choice(&body, i, choices[i].delta, &choices[i]);
-    }
-    body += "],\"usage\":";
-    append_usage_object(&body, usage);
-    body += '}';
-    return body;
+    begin_chunk();
+    append_choice(&line_, choice_idx, result);
+    end_chunk(out);
   }
 
  private:
-  void append_chunk(std::string* out, size_t choice_idx, const Delta& delta,
-                    const ChoiceResult* result) {
-    line_ = prefix_;
-    line_ += ",\"choices\":[";
-    append_choice(&line_, choice_idx, delta, result);
-    line_ += params_.include_usage ? "],\"usage\":null}" : "]}";
-    append_event(out, line_);
+  void append_choice(std::string* out, size_t choice_idx, const ChoiceResult& choice) override {
+    append_piece(out, choice_idx, choice.delta, &choice);
   }
 
   // `result` is null before the choice's end.
-  void append_choice(std::string* out, size_t choice_idx, const Delta& delta,
-                     const ChoiceResult* result) {
+  void append_piece(std::string* out, size_t choice_idx, const Delta& delta,
+                    const ChoiceResult* result) {
     const size_t prompt_idx = choice_idx / static_cast<size_t>(params_.n);
     const bool first = !begun_[choice_idx];
     begun_[choice_idx] = true;
-    *out += "{\"index\":";
-    append_int(out, static_cast<int64_t>(choice_idx));
+    begin_choice(out, choice_idx);
     *out += ",\"text\":";
     if (first && params_.echo) {
       append_json_string(out, prompts_[prompt_idx].text + delta.text);
@@ -85,34 +55,15 @@ class CompletionFormat final : public ResponseFormat {
     } else {
       *out += "null";
     }
-    *out += ",\"finish_reason\":";
     if (result == nullptr) {
-      *out += "null";
+      *out += ",\"finish_reason\":null";
     } else {
-      append_json_string(out, result->finish_reason);
+      append_ending(out, *result);
     }
-    append_extensions(out, prompt_idx, first, delta, result);
+    if (first) append_prompt_ids(out, prompt_idx);
+    append_output_ids(out, delta);
+    if (!params_.echo) append_scored_prompt(out, prompt_idx);
     *out += '}';
-  }
-
-  void append_extensions(std::string* out, size_t prompt_idx, bool first, const Delta& delta,
-                         const ChoiceResult* result) {
-    if (result != nullptr) {
-      *out += ",\"stop_reason\":";
-      append_stop_reason(out, result->stop_reason);
-    }
-    if (params_.return_token_ids) {
-      if (first) {
-        *out += ",\"prompt_token_ids\":";
-        append_ids(out, prompts_[prompt_idx].ids);
-      }
-      *out += ",\"token_ids\":";
-      append_token_ids(out, delta.tokens);
-    }
-    if (params_.sampling.prompt_logprobs >= 0 && !params_.echo) {
-      *out += ",\"prompt_logprobs\":";
-      append_prompt_logprobs(out, tokenizer_, prompt_tokens_[prompt_idx]);
-    }
   }
 
   // As OpenAI spells a token that is no text by itself, so that two of them stay two.
@@ -174,14 +125,8 @@ class CompletionFormat final : public ResponseFormat {
     *out += '}';
   }
 
-  const std::string prefix_;
-  const text::Tokenizer& tokenizer_;
-  const GenerationParams& params_;
-  const std::vector<Prompt>& prompts_;
-  std::vector<std::vector<TokenRecord>> prompt_tokens_;  // of each prompt
-  std::vector<int64_t> offsets_;                         // of each choice, in code points
-  std::vector<bool> begun_;                              // of each choice
-  std::string line_;                                     // reused from event to event
+  std::vector<int64_t> offsets_;  // of each choice, in code points
+  std::vector<bool> begun_;       // of each choice
 };
 
 }  // namespace

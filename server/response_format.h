@@ -1,5 +1,5 @@
-// What an answer looks like on the wire: one implementation for completions, one for chat. All of
-// them append one-line JSON. Thread: the session's strand.
+// What an answer looks like on the wire: one implementation for completions, one for chat, on the
+// common ground of format_base.h. All of them append one-line JSON. Thread: the session's strand.
 #pragma once
 
 #include <cstdint>
@@ -62,18 +62,10 @@ std::unique_ptr<ResponseFormat> make_chat_format(const ResponseIdentity& identit
                                                  const GenerationParams& params,
                                                  const std::vector<Prompt>& prompts);
 
-// ---- pieces that both use
+// ---- pieces of more than one answer
 
-/// {"id":…,"object":…,"created":…,"model":… without the closing brace.
-std::string response_prefix(const ResponseIdentity& identity, const char* object);
-void append_usage_object(std::string* out, const UsageTotals& usage);
 /// The token's text: special tokens by their spelling; bytes of half a code point as U+FFFD.
 std::string token_text(const text::Tokenizer& tokenizer, TokenId id);
-void append_stop_reason(std::string* out, const StopReason& reason);
-void append_token_ids(std::string* out, const std::vector<TokenRecord>& tokens);
 void append_ids(std::string* out, const std::vector<TokenId>& ids);
-/// vLLM's prompt_logprobs: [null, {"<id>": {"logprob", "rank", "decoded_token"}, …}, …].
-void append_prompt_logprobs(std::string* out, const text::Tokenizer& tokenizer,
-                            const std::vector<TokenRecord>& tokens);
 
 }  // namespace mole::server
