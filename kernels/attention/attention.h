@@ -8,25 +8,36 @@
 // Source: DeepSeek-V2 paper (arXiv 2405.04434), eq. 9-19 and appendix C; GQA: arXiv 2305.13245;
 // online softmax: arXiv 1805.02867.
 //
-// Numerics, independent of threads, of the other rows and of the instruction set: keys are visited
-// in blocks of kAttentionBlock tokens aligned to position 0. Scores: one float32 FMA chain over the
-// dimensions (k first, then k_shared), times scale. Each block has its own maximum, its sum of
-// exp(score - maximum) over 16 interleaved chains (key j in chain j mod 16) added pairwise, and its
-// output, one FMA chain over its keys in order. Blocks are merged in order, both sides scaled to
-// the larger maximum, so a later split of a long context over threads can keep these bits. The
-// result is divided by the sum and rounded once. exp is kernels/cpu/exp.h's, the same bits on every
-// machine. A key after a row's position is never read into that row's result, so a NaN there can't
-// reach it. NaN or +infinity among a row's scores, or -infinity everywhere, give NaN.
+// Numerics, independent of threads, of the other rows and of the instruction set. In both dtypes
+// keys are visited in runs aligned to position 0, each with its own maximum, its sum of exp(score -
+// maximum) over 16 interleaved chains (key j in chain j mod 16) added pairwise, and its output.
+// Runs are merged in order, both sides scaled to the larger maximum, so that threads may share a
+// long context. The result is divided by the sum and rounded once.
+//  - float32: runs of kAttentionBlock keys. Scores are one FMA chain over the dimensions (k first,
+//    then k_shared), times scale; a run's output is one FMA chain over its keys in order.
+//  - bfloat16: runs of kAttentionSpan keys, products in the arithmetic of TDPBF16PS
+//    (kernels/linear/linear.h) on every machine. Scores are such a sum over the dimensions (k
+//    first, then k_shared, each filled up with zeros to a multiple of 32), times scale.
+//    Probabilities exp(score - maximum) are rounded to bfloat16; a run's output is the sum of
+//    rounded probabilities times values over its keys, and the divisor is the sum of the rounded
+//    ones, so that the weights add up to one: an output is off by the roundings' effect on value
+//    minus output only, not on the value itself. logsumexp comes from the unrounded sum. A zero is
+//    written as +0.
+// exp is kernels/cpu/exp.h's, the same bits on every machine. No key after a row's position reaches
+// that row's result, whatever the key, its value or a stale slot of a page hold: NaN and infinity
+// included. NaN or +infinity among a row's scores, or -infinity everywhere, give NaN.
 #pragma once
 
 #include <cstdint>
 
 #include "base/dtype.h"
 #include "kernels/cpu/thread_team.h"
+#include "kernels/kv_entry/kv_entry.h"
 
 namespace mole::kernels {
 
 inline constexpr int32_t kAttentionBlock = 64;
+inline constexpr int32_t kAttentionSpan = 256;
 
 /// One sequence's queries of one step against its keys.
 struct AttentionArgs {
@@ -53,14 +64,20 @@ struct AttentionArgs {
   int64_t key_row_stride = 0, key_head_stride = 0;
   int64_t value_row_stride = 0, value_head_stride = 0;
   int64_t shared_row_stride = 0;
+  /// How key_blocks hold their keys. kModel: as dtype, by the strides above. Otherwise as entries
+  /// of kernels/kv_entry, one after the other, whose latent is the value and whose rope the rest
+  /// of the key: num_kv_heads is 1, shared_dim 0, value_dim <= key_dim, and value_blocks and the
+  /// keys' and values' strides are not used. Entries are decoded to dtype, then all is as above.
+  KvFormat key_format = KvFormat::kModel;
 
   void* out = nullptr;  // [num_queries, H, value_dim]
   int64_t out_row_stride = 0, out_head_stride = 0;
   float* logsumexp = nullptr;  // [num_queries, H] for the backward, or null
 };
 
-/// All sequences of a step in one parallel region. Cost: 2*H*(key+shared+value)*sum(context) flop.
-/// Aliasing: none of `out`, `logsumexp` with an input. Thread: as ThreadTeam's.
+/// All sequences of a step. Sequences with few rows are cut between threads at spans, each key
+/// being read once for all heads, the others at rows. Cost: 2*H*(key+shared+value)*sum(context)
+/// flop. Aliasing: none of `out`, `logsumexp` with an input. Thread: as ThreadTeam's.
 void attention(const AttentionArgs* sequences, int64_t num_sequences, ThreadTeam& team);
 
 /// Gradients for whole sequences (first_position = 0), all float32, contiguous in the layouts of

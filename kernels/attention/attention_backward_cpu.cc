@@ -93,31 +93,36 @@ void differentiate(const Head& h, int64_t r, int32_t count, const int32_t* keys,
 void run_rows(Head& h, int64_t first, int64_t count, int64_t block) {
   const AttentionArgs& args = h.args.forward;
   const int64_t start = block * kAttentionBlock;
-  for (int64_t i = 0; i < count; i += kTileRows) {
+  for (int64_t i = 0; i < count; i += kRowsAtOnce) {
     const int64_t r = first + i;
-    const auto rows = static_cast<int32_t>(smaller(kTileRows, count - i));
-    int32_t keys[kTileRows];
+    const auto rows = static_cast<int32_t>(smaller(kRowsAtOnce, count - i));
+    int32_t keys[kRowsAtOnce];
     for (int32_t k = 0; k < rows; ++k) {
       keys[k] = static_cast<int32_t>(smaller(kAttentionBlock, h.token(r + k) + 1 - start));
     }
     const int32_t most = keys[rows - 1], groups = (most + 15) / 16;
     float *p = h.p + i * kAttentionBlock, *ds = h.ds + i * kAttentionBlock;
-    score_tile(rows, h.queries + r * h.width, h.width, h.key_panels, h.width,
-               args.key_dim + args.shared_dim, args.scale, p, groups);
+    const float* queries = h.queries + r * h.width;
+    if (args.dtype == DType::kBFloat16) {
+      score_tile_bf16(args, rows, queries, h.width, h.key_panels, h.width, p, groups);
+    } else {
+      score_tile(rows, queries, h.width, h.key_panels, h.width, args.key_dim + args.shared_dim,
+                 args.scale, p, groups);
+    }
     score_tile(rows, h.dout + r * h.value_width, h.value_width, h.value_panels, h.value_width,
                args.value_dim, 1.0f, ds, groups);
     differentiate(h, r, rows, keys, p, ds);
     accumulate(rows, {ds, kAttentionBlock, 1}, h.keys, h.width, most, h.dq + r * h.width, h.width,
                h.width);
   }
-  for (int64_t j = 0; j < kAttentionBlock; j += kTileRows) {
+  for (int64_t j = 0; j < kAttentionBlock; j += kRowsAtOnce) {
     // Rows before these keys add zeros only.
     const int64_t skip = larger(0, (start + j) * h.group - first);
     if (skip >= count) break;
     const int64_t at = skip * kAttentionBlock + j, r = first + skip;
-    accumulate(kTileRows, {h.p + at, 1, kAttentionBlock}, h.dout + r * h.value_width, h.value_width,
-               count - skip, h.dv + j * h.value_width, h.value_width, h.value_width);
-    accumulate(kTileRows, {h.ds + at, 1, kAttentionBlock}, h.queries + r * h.width, h.width,
+    accumulate(kRowsAtOnce, {h.p + at, 1, kAttentionBlock}, h.dout + r * h.value_width,
+               h.value_width, count - skip, h.dv + j * h.value_width, h.value_width, h.value_width);
+    accumulate(kRowsAtOnce, {h.ds + at, 1, kAttentionBlock}, h.queries + r * h.width, h.width,
                count - skip, h.dk + j * h.width, h.width, h.width);
   }
 }

@@ -1,3 +1,4 @@
+// Attention in float32.
 #include <cmath>
 
 #include "kernels/attention/attention_rows.h"
@@ -50,7 +51,7 @@ float exponentials(float* scores, int32_t keys, int32_t groups, float* largest) 
 
 /// Sums of one block for the rows of a tile.
 struct BlockSums {
-  float largest[kTileRows], sum[kTileRows];
+  float largest[kRowsAtOnce], sum[kRowsAtOnce];
   float* out;  // [rows][value_width]
 };
 
@@ -80,7 +81,7 @@ void merge(Pass& pass, int64_t r, int32_t rows, const BlockSums& block) {
 /// Rows [r, r + rows), at most a tile, against one block of keys.
 void attend_tile(const AttentionArgs& args, Pass& pass, int64_t r, int32_t rows, int64_t block,
                  float* scores, float* out) {
-  int32_t keys[kTileRows];
+  int32_t keys[kRowsAtOnce];
   for (int32_t i = 0; i < rows; ++i) {
     keys[i] = static_cast<int32_t>(
         smaller(kAttentionBlock, position(args, pass, r + i) + 1 - block * kAttentionBlock));
@@ -107,18 +108,17 @@ void attend_tile(const AttentionArgs& args, Pass& pass, int64_t r, int32_t rows,
   merge(pass, r, rows, sums);
 }
 
-template <typename T>
 void load_block(const AttentionArgs& args, Pass& pass, int32_t kv_head, int64_t block) {
-  turn_keys<T>(args, kv_head, block, pass.width, pass.panels);
-  widen_values<T>(args, kv_head, block, pass.value_width, pass.values);
+  turn_keys<float>(args, kv_head, block, pass.width, pass.panels);
+  widen_values<float>(args, kv_head, block, pass.value_width, pass.values);
 }
 
-template <typename T>
 void write_rows(const AttentionArgs& args, const Pass& pass, int32_t kv_head) {
   for (int64_t r = 0; r < pass.rows; ++r) {
     const int64_t t = (pass.first_row + r) / pass.group;
     const int64_t head = kv_head * pass.group + (pass.first_row + r) % pass.group;
-    T* out = static_cast<T*>(args.out) + t * args.out_row_stride + head * args.out_head_stride;
+    float* out =
+        static_cast<float*>(args.out) + t * args.out_row_stride + head * args.out_head_stride;
     const float* total = pass.out + r * pass.value_width;
     for (int64_t v = 0; v < args.value_dim; v += 16) {
       store_partial16(out + v, div16(load16(total + v), set16(pass.sum[r])), args.value_dim - v);
@@ -129,49 +129,49 @@ void write_rows(const AttentionArgs& args, const Pass& pass, int32_t kv_head) {
   }
 }
 
-template <typename T>
 void run_pass(const AttentionArgs& args, int32_t kv_head, Pass& pass, float* scores, float* out) {
   for (int64_t r = 0; r < pass.rows; ++r) {
     const int64_t t = (pass.first_row + r) / pass.group;
     const int64_t head = kv_head * pass.group + (pass.first_row + r) % pass.group;
-    widen_query<T>(args, t, head, pass.width, pass.queries + r * pass.width);
+    widen_query<float>(args, t, head, pass.width, pass.queries + r * pass.width);
     pass.largest[r] = kLowest;
     pass.sum[r] = 0.0f;
   }
   for (int64_t v = 0; v < pass.rows * pass.value_width; v += 16) store16(pass.out + v, zero16());
   const int64_t blocks = position(args, pass, pass.rows - 1) / kAttentionBlock + 1;
   for (int64_t block = 0; block < blocks; ++block) {
-    load_block<T>(args, pass, kv_head, block);
+    load_block(args, pass, kv_head, block);
     // The first row whose query is not before this block.
     const int64_t skipped = (block * kAttentionBlock - args.first_position) * pass.group;
     int64_t r = skipped > pass.first_row ? skipped - pass.first_row : 0;
-    for (; r < pass.rows; r += kTileRows) {
-      attend_tile(args, pass, r, static_cast<int32_t>(smaller(kTileRows, pass.rows - r)), block,
+    for (; r < pass.rows; r += kRowsAtOnce) {
+      attend_tile(args, pass, r, static_cast<int32_t>(smaller(kRowsAtOnce, pass.rows - r)), block,
                   scores, out);
     }
   }
-  write_rows<T>(args, pass, kv_head);
+  write_rows(args, pass, kv_head);
 }
 
-template <typename T>
-void rows_of(const AttentionArgs& args, int32_t kv_head, int64_t begin, int64_t end) {
+}  // namespace
+
+void attention_rows(const AttentionArgs& args, int32_t kv_head, int64_t begin, int64_t end) {
   Pass pass;
   pass.width = round_up16(args.key_dim + args.shared_dim);
   pass.value_width = round_up16(args.value_dim);
   pass.group = args.num_heads / args.num_kv_heads;
   const int64_t row_floats = pass.width + pass.value_width + 2;
-  int64_t most = kPassFloats / row_floats / kTileRows * kTileRows;
-  if (most < kTileRows) most = kTileRows;
+  int64_t most = kPassFloats / row_floats / kRowsAtOnce * kRowsAtOnce;
+  if (most < kRowsAtOnce) most = kRowsAtOnce;
   if (most > end - begin) most = end - begin;
   const int64_t block_floats = kAttentionBlock * (pass.width + pass.value_width);
-  const int64_t tile_floats = kTileRows * (kAttentionBlock + pass.value_width);
+  const int64_t tile_floats = kRowsAtOnce * (kAttentionBlock + pass.value_width);
   const int64_t floats = block_floats + tile_floats + most * row_floats;
   auto* memory = reinterpret_cast<float*>(thread_scratch(floats * 4));
   auto take = [&memory](int64_t count) { return (memory += count) - count; };
   pass.panels = take(kAttentionBlock * pass.width);
   pass.values = take(kAttentionBlock * pass.value_width);
-  float* scores = take(kTileRows * kAttentionBlock);
-  float* out = take(kTileRows * pass.value_width);
+  float* scores = take(kRowsAtOnce * kAttentionBlock);
+  float* out = take(kRowsAtOnce * pass.value_width);
   pass.queries = take(most * pass.width);
   pass.out = take(most * pass.value_width);
   pass.largest = take(most);
@@ -179,15 +179,8 @@ void rows_of(const AttentionArgs& args, int32_t kv_head, int64_t begin, int64_t 
   for (int64_t r = begin; r < end; r += most) {
     pass.first_row = r;
     pass.rows = smaller(most, end - r);
-    run_pass<T>(args, kv_head, pass, scores, out);
+    run_pass(args, kv_head, pass, scores, out);
   }
-}
-
-}  // namespace
-
-void attention_rows(const AttentionArgs& args, int32_t kv_head, int64_t begin, int64_t end) {
-  if (args.dtype == DType::kFloat32) return rows_of<float>(args, kv_head, begin, end);
-  rows_of<BFloat16>(args, kv_head, begin, end);
 }
 
 }  // namespace mole::kernels::MOLE_ISA

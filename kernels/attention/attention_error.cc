@@ -16,6 +16,11 @@ double magnitude(const double* a, const double* b, int64_t count) {
   return sum;
 }
 
+/// Rounding of probabilities on their way into the product with values, in numerator and divisor.
+double weight_rounding(const AttentionArgs& s) {
+  return s.dtype == DType::kBFloat16 ? 2 * kUnitBf16 * (1 + 2 * kUnitBf16) : 0;
+}
+
 /// Errors of one row of queries.
 struct RowError {
   double weight;  // relative, of a probability
@@ -87,7 +92,7 @@ AttentionBounds attention_bounds(const PlainAttention& plain, double roundoff) {
   for (int64_t row = 0; row < rows; ++row) {
     const RowError error = Row(plain, row).error();
     for (int64_t i = row * s.value_dim; i < (row + 1) * s.value_dim; ++i) {
-      bounds.out.push_back((error.weight + 2 * error.chain) * sizes[at(i)] +
+      bounds.out.push_back((error.weight + 2 * error.chain + weight_rounding(s)) * sizes[at(i)] +
                            roundoff * std::abs(out[at(i)]));
     }
     bounds.logsumexp.push_back(error.weight + error.chain +
@@ -114,13 +119,18 @@ AttentionGradientBounds attention_gradient_bounds(const PlainAttention& plain,
     const double lse = logsumexp[at(row)];
     const double weight = 2 * error.weight + error.chain + 2 * kUnitF32 * std::abs(lse);
     const double delta = magnitude(dout_row, &out[at(row * s.value_dim)], s.value_dim);
+    double rounded = 0;  // of delta, by the forward's rounded probabilities
+    for (int64_t j = 0; j <= r.last; ++j) {
+      rounded += std::exp(r.score(j) - lse) * magnitude(dout_row, r.value(j), s.value_dim);
+    }
+    rounded *= weight_rounding(s);
     for (int64_t j = 0; j <= r.last; ++j) {
       const double p = std::exp(r.score(j) - lse);
       const double dp = magnitude(dout_row, r.value(j), s.value_dim);
       // delta is taken from the stored output, which was rounded and has the forward's error.
       const double ds = p * s.scale *
                         ((dp + delta) * (2 * weight + chain_tolerance(s.value_dim + 3, 1) + chain) +
-                         delta * roundoff + dp * weight);
+                         delta * roundoff + rounded + dp * weight);
       for (int64_t d = 0; d < s.key_dim; ++d) {
         b.dq[at(row * width + d)] += ds * std::abs(r.key(j)[d]);
         b.dk[at((j * s.num_kv_heads + r.kv) * s.key_dim + d)] += ds * std::abs(r.q[d]);

@@ -17,10 +17,10 @@ inline constexpr int32_t kGroups = kAttentionBlock / 16;  // of sixteen keys
 // leave room for operands in AVX-512's 32 registers; AVX2 has 16 of half the width, so four must
 // do.
 #if defined(__AVX512F__) && defined(__AVX512BW__)
-inline constexpr int32_t kTileRows = 8, kMostVectors = 4;
+inline constexpr int32_t kRowsAtOnce = 8, kMostVectors = 4, kPairRows = 8;
 constexpr int32_t step_rows(int32_t vectors) { return vectors <= 2 ? 8 : 4; }
 #else
-inline constexpr int32_t kTileRows = 4, kMostVectors = 2;
+inline constexpr int32_t kRowsAtOnce = 4, kMostVectors = 2, kPairRows = 2;
 constexpr int32_t step_rows(int32_t vectors) { return vectors == 1 ? 4 : 2; }
 #endif
 
@@ -141,6 +141,56 @@ inline void score_tile(int32_t rows, const float* a, int64_t a_stride, const flo
                        int64_t panel_dims, int64_t dims, float scale, float* c, int32_t groups) {
   product(rows, {a, a_stride, 1}, {panels, 16 * panel_dims, 16}, dims, c, kAttentionBlock, groups,
           Score{scale});
+}
+
+/// Sums of `count` products for R rows, as TDPBF16PS adds them: for each 32 an even and an odd
+/// chain from zero, whose sum goes to `total`.
+template <int R>
+void add_pairs(Broadcast a, const float* panel, int64_t count, F32x16 (&total)[R]) {
+  for (int64_t first = 0; first < count; first += 32) {
+    const int64_t end = first + 32 < count ? first + 32 : count;
+    F32x16 even[R], odd[R];
+#pragma GCC unroll 8
+    for (int i = 0; i < R; ++i) even[i] = odd[i] = zero16();
+    for (int64_t d = first; d < end; ++d) {
+      const F32x16 x = load16(panel + 16 * d);
+      F32x16(&chain)[R] = d % 2 == 0 ? even : odd;
+#pragma GCC unroll 8
+      for (int i = 0; i < R; ++i) chain[i] = fma16(set16(a.data[i * a.row + d]), x, chain[i]);
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < R; ++i) total[i] = add16(total[i], add16(even[i], odd[i]));
+  }
+}
+
+template <int R>
+void score_pairs(const AttentionArgs& args, Broadcast a, const float* panel, float* c) {
+  F32x16 total[R];
+#pragma GCC unroll 8
+  for (int i = 0; i < R; ++i) total[i] = zero16();
+  add_pairs<R>(a, panel, args.key_dim, total);
+  const Broadcast shared{a.data + args.key_dim, a.row, 1};
+  add_pairs<R>(shared, panel + 16 * args.key_dim, args.shared_dim, total);
+#pragma GCC unroll 8
+  for (int i = 0; i < R; ++i) {
+    store16(c + i * kAttentionBlock, mul16(total[i], set16(args.scale)));
+  }
+}
+
+/// score_tile in the arithmetic of the forward in bfloat16.
+inline void score_tile_bf16(const AttentionArgs& args, int32_t rows, const float* a,
+                            int64_t a_stride, const float* panels, int64_t panel_dims, float* c,
+                            int32_t groups) {
+  for (int32_t g = 0; g < groups; ++g, panels += 16 * panel_dims, c += 16) {
+    int32_t i = 0;
+    for (; i + kPairRows <= rows; i += kPairRows) {
+      score_pairs<kPairRows>(args, {a + i * a_stride, a_stride, 1}, panels,
+                             c + i * kAttentionBlock);
+    }
+    for (; i < rows; ++i) {
+      score_pairs<1>(args, {a + i * a_stride, a_stride, 1}, panels, c + i * kAttentionBlock);
+    }
+  }
 }
 
 /// c[rows][width] += a[rows][count] * b[count][width]; width is a multiple of 16.

@@ -57,6 +57,17 @@ TEST(Attention, ContextsAroundBlockBorders) {
   }
 }
 
+TEST(Attention, ContextsAroundSpanBorders) {
+  // Decode of long contexts, which threads share, and rows whose spans differ.
+  for (int64_t context : {255, 256, 257, 511, 513, 1300}) {
+    check_both({1, context - 1, 4, 2, 24, 8, 20});
+    check_both({1, context - 1, 5, 1, 64, 0, 32, true});
+    check_both({3, context - 3, 20, 1, 40, 0, 32, true});
+  }
+  check_shape<BFloat16>({40, 500, 2, 2, 32, 16, 32});
+  check_shape<BFloat16>({270, 255, 1, 1, 32, 0, 33, false, 1});
+}
+
 TEST(Attention, NoRowsAtAll) {
   check_both({0, 0, 2, 1, 16, 0, 16});
   check_both({0, 70, 2, 1, 16, 4, 16});
@@ -113,26 +124,41 @@ TEST(Attention, ASequenceInABatchIsTheSameAsAlone) {
   }
 }
 
-TEST(Attention, NanReachesExactlyTheRowsThatSeeIt) {
-  for (bool in_key : {true, false}) {
-    const AttentionShape shape{80, 0, 2, 1, 16, 0, 16};
-    AttentionCase<float> clean(shape), broken(shape);
-    ThreadTeam team(2);
-    run_one(clean, team);
-    (in_key ? broken.k : broken.v).at(41, 0, 3) = std::numeric_limits<float>::quiet_NaN();
-    run_one(broken, team);
-    for (int64_t t = 0; t < 80; ++t) {
-      for (int64_t h = 0; h < 2; ++h) {
-        for (int64_t d = 0; d < 16; ++d) {
-          if (t < 41) {
-            EXPECT_EQ(clean.out.at(t, h, d), broken.out.at(t, h, d)) << t;
-          } else if (in_key || d == 3) {
-            EXPECT_TRUE(std::isnan(broken.out.at(t, h, d))) << t << " " << d;
-          }
+/// A NaN or infinity in one key or value of the first head spoils the rows that see it and leaves
+/// every bit of the others.
+template <typename T>
+void check_broken_number(const AttentionShape& shape, int64_t at, bool in_key, double number) {
+  SCOPED_TRACE(shape_text(shape) + " at " + std::to_string(at) + (in_key ? " key" : " value"));
+  AttentionCase<T> clean(shape), broken(shape);
+  ThreadTeam team(2);
+  run_one(clean, team);
+  assign((in_key || shape.latent ? broken.k : broken.v).at(at, 0, 3), number);
+  run_one(broken, team);
+  for (int64_t t = 0; t < shape.queries; ++t) {
+    for (int64_t h = 0; h < shape.heads; ++h) {
+      for (int64_t d = 0; d < shape.value; ++d) {
+        T &was = clean.out.at(t, h, d), &is = broken.out.at(t, h, d);
+        if (shape.first + t < at || h >= shape.heads / shape.kv_heads) {
+          ASSERT_EQ(std::memcmp(&was, &is, sizeof(T)), 0) << t << " " << d << " " << seed_text();
+        } else if (in_key || shape.latent || d == 3) {
+          ASSERT_FALSE(std::isfinite(to_double(is))) << t << " " << d;
         }
       }
     }
   }
+}
+
+TEST(Attention, NanReachesExactlyTheRowsThatSeeIt) {
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  const double inf = std::numeric_limits<double>::infinity();
+  for (bool in_key : {true, false}) {
+    check_broken_number<float>({80, 0, 2, 1, 16, 0, 16}, 41, in_key, nan);
+    check_broken_number<BFloat16>({80, 0, 2, 1, 16, 0, 16}, 41, in_key, nan);
+    check_broken_number<BFloat16>({30, 250, 3, 3, 16, 8, 40}, 262, in_key, nan);
+  }
+  check_broken_number<BFloat16>({40, 300, 5, 1, 64, 0, 32, true}, 320, true, nan);
+  check_broken_number<BFloat16>({80, 0, 2, 1, 16, 0, 16}, 79, false, inf);
+  check_broken_number<BFloat16>({80, 0, 2, 1, 16, 0, 16}, 0, false, -inf);
 }
 
 TEST(Attention, ScoresOfMinusInfinityCountNothing) {

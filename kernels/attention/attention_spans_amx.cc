@@ -1,0 +1,90 @@
+// Spans with AMX. Four tiles of sums; the operand that all of them share in tile 7, the others in
+// tiles 4 to 6 by turns, so that a load waits for no product.
+#include "kernels/attention/span_pass.h"
+#include "kernels/cpu/amx_tiles.h"
+
+namespace mole::kernels {
+namespace avx512 {
+namespace {
+
+constexpr int kTileStride = 64;  // bytes
+
+struct AmxEngine {
+  using Scope = Tiles;
+
+  template <int K>
+  static void scores(const BFloat16* keys, int64_t stride, const BFloat16* q, int64_t blocks,
+                     float* out, Ahead& ahead) {
+    const int64_t bytes = 2 * stride;
+    clear<K>();
+    for (int64_t block = 0; block < blocks; ++block, q += kTileElements, keys += 32) {
+      _tile_loadd(7, q, kTileStride);
+      ahead.step();
+      _tile_loadd(4, keys, bytes);
+      _tile_dpbf16ps(0, 4, 7);
+      if constexpr (K > 1) {
+        _tile_loadd(5, keys + 16 * stride, bytes);
+        _tile_dpbf16ps(1, 5, 7);
+      }
+      if constexpr (K > 2) {
+        _tile_loadd(6, keys + 32 * stride, bytes);
+        _tile_dpbf16ps(2, 6, 7);
+      }
+      if constexpr (K > 3) {
+        _tile_loadd(4, keys + 48 * stride, bytes);
+        _tile_dpbf16ps(3, 4, 7);
+      }
+    }
+    store<K>(out);
+  }
+
+  template <int N>
+  static void values(const BFloat16* p, const BFloat16* v, int64_t blocks, float* out,
+                     Ahead& ahead) {
+    constexpr int64_t kColumn = kSpanBlocks * kTileElements;
+    clear<N>();
+    for (int64_t block = 0; block < blocks; ++block, p += kTileElements, v += kTileElements) {
+      _tile_loadd(7, p, kTileStride);
+      ahead.step();
+      _tile_loadd(4, v, kTileStride);
+      _tile_dpbf16ps(0, 7, 4);
+      _tile_loadd(5, v + kColumn, kTileStride);
+      _tile_dpbf16ps(1, 7, 5);
+      if constexpr (N > 2) {
+        _tile_loadd(6, v + 2 * kColumn, kTileStride);
+        _tile_dpbf16ps(2, 7, 6);
+        _tile_loadd(4, v + 3 * kColumn, kTileStride);
+        _tile_dpbf16ps(3, 7, 4);
+      }
+    }
+    store<N>(out);
+  }
+
+ private:
+  template <int N>
+  static void clear() {
+    _tile_zero(0);
+    if constexpr (N > 1) _tile_zero(1);
+    if constexpr (N > 2) _tile_zero(2);
+    if constexpr (N > 3) _tile_zero(3);
+  }
+  template <int N>
+  static void store(float* out) {
+    _tile_stored(0, out, kTileStride);
+    if constexpr (N > 1) _tile_stored(1, out + 256, kTileStride);
+    if constexpr (N > 2) _tile_stored(2, out + 512, kTileStride);
+    if constexpr (N > 3) _tile_stored(3, out + 768, kTileStride);
+  }
+};
+
+}  // namespace
+}  // namespace avx512
+
+namespace amx {
+
+void attention_spans(const SpanPiece* pieces, int64_t count) {
+  avx512::run_pieces<avx512::AmxEngine>(pieces, count);
+}
+
+}  // namespace amx
+}  // namespace mole::kernels

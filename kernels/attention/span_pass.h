@@ -1,0 +1,322 @@
+// Attention in bfloat16 over the spans of one piece, written once for all instruction sets. Engine
+// multiplies tiles as TDPBF16PS does:
+//   Scope                                           what must live while it multiplies
+//   scores<K>(keys, stride, q, blocks, out, ahead)  K tiles of 16 keys by one of rows, [K][16][16]
+//   values<N>(p, v, blocks, out, ahead)             one tile of rows by N of columns, [N][16][16]
+//
+// Scores are made with keys along the tiles' rows and queries along their columns: keys are read
+// as they lie in the pages, and maximum, exponential and sum work on sixteen queries at once.
+#pragma once
+
+#include "kernels/attention/span_pack.h"
+#include "kernels/cpu/scratch.h"
+
+namespace mole::kernels::MOLE_ISA {
+namespace {
+
+/// Working memory of a pass: queries, states and probabilities of its tiles stay in half of a
+/// 2 MiB second-level cache, beside one span of keys and values.
+constexpr int64_t kPassBytes = int64_t{1} << 20;
+
+template <typename Engine>
+class SpanPass {
+ public:
+  explicit SpanPass(const SpanPiece& piece)
+      : piece_(piece),
+        args_(*piece.args),
+        group_(args_.num_heads / args_.num_kv_heads),
+        heads_(piece.head_end - piece.head_begin),
+        query_elements_(key_width(args_) * kTileRows),
+        state_(state_floats(args_.value_dim)) {
+    const int64_t tile_bytes = 2 * query_elements_ + 4 * state_ + 2 * kSpanBlocks * kTileElements;
+    const int64_t all = tiles_of(piece.row_end - piece.row_begin);
+    most_tiles_ =
+        piece.states != nullptr ? all : smaller(all, larger(1, kPassBytes / (heads_ * tile_bytes)));
+    take_memory();
+  }
+
+  /// `next` is what this thread does afterwards, or null; `warm` says that another piece has
+  /// already asked for this one's first keys.
+  void run(const SpanPiece* next, bool warm) {
+    const typename Engine::Scope scope;
+    const int64_t step = most_tiles_ * kTileRows;
+    for (int64_t row = piece_.row_begin; row < piece_.row_end; row += step) {
+      first_row_ = row;
+      rows_ = smaller(step, piece_.row_end - row);
+      tiles_ = tiles_of(rows_);
+      in_place_ = reads_in_place(args_, tiles_);
+      if (!warm) {
+        look_ahead(piece_, piece_.span_begin);
+        ahead_.take(ahead_.lines());
+      }
+      warm = false;
+      run_rows(row + step < piece_.row_end ? &piece_ : next);
+    }
+  }
+
+ private:
+  /// What a tile sees of the span at hand.
+  struct alignas(64) Tile {
+    MergeFactors factors;
+    alignas(64) float limit[16];  // row i sees the first limit[i] keys, at most 256
+    int64_t least, most;          // of them; most is 0 where the span lies after all rows
+  };
+
+  void take_memory() {
+    const int64_t all = heads_ * most_tiles_;
+    const int64_t key_elements = kAttentionSpan * key_width(args_);
+    const int64_t chunk = kChunkTiles * kSpanBlocks * kTileElements;
+    const int64_t per_tile = 2 * kSpanBlocks * kTileElements + int64_t{sizeof(Tile)};
+    const int64_t bytes = all * (2 * query_elements_ + 4 * state_) + most_tiles_ * per_tile +
+                          2 * (key_elements + 2 * chunk) + 4 * kAttentionSpan * kTileRows +
+                          4 * 256 * kChunkTiles;
+    std::byte* memory = thread_scratch(bytes);
+    auto take = [&memory](int64_t size) { return (memory += size) - size; };
+    auto numbers = [&](int64_t count) { return reinterpret_cast<BFloat16*>(take(2 * count)); };
+    auto floats = [&](int64_t count) { return reinterpret_cast<float*>(take(4 * count)); };
+    queries_ = numbers(all * query_elements_);
+    states_ = floats(all * state_);
+    probabilities_ = numbers(most_tiles_ * kSpanBlocks * kTileElements);
+    tile_ = reinterpret_cast<Tile*>(take(most_tiles_ * int64_t{sizeof(Tile)}));
+    keys_ = numbers(key_elements);
+    values_ = numbers(chunk);
+    own_values_ = numbers(chunk);
+    scores_ = floats(kAttentionSpan * kTileRows);
+    product_ = floats(256 * kChunkTiles);
+  }
+
+  int32_t kv_head(int64_t h) const { return piece_.head_begin + static_cast<int32_t>(h); }
+  BFloat16* queries(int64_t h, int64_t i) { return queries_ + (h * tiles_ + i) * query_elements_; }
+  BFloat16* probabilities_of(int64_t i) { return probabilities_ + i * kSpanBlocks * kTileElements; }
+  /// Whether every span gets a state of its own.
+  bool apart() const { return piece_.states != nullptr && piece_.span_begin > 0; }
+  float* state(int64_t h, int64_t i, int64_t span) {
+    float* base = piece_.states == nullptr ? states_ : piece_.states;
+    const int64_t slot = apart() ? span - piece_.span_begin : 0;
+    return base + ((slot * heads_ + h) * tiles_ + i) * state_;
+  }
+  int64_t rows_of_tile(int64_t i) const { return smaller(kTileRows, rows_ - i * kTileRows); }
+
+  void run_rows(const SpanPiece* next) {
+    for (int64_t h = 0; h < heads_; ++h) {
+      for (int64_t i = 0; i < tiles_; ++i) {
+        pack_queries(args_, kv_head(h), first_row_ + i * kTileRows, rows_of_tile(i), queries(h, i));
+      }
+    }
+    const int64_t last = args_.first_position + (first_row_ + rows_ - 1) / group_;
+    const int64_t end = smaller(piece_.span_end, last / kAttentionSpan + 1);
+    for (int64_t span = piece_.span_begin; span < end; ++span) {
+      ahead_.start();
+      if (span + 1 < end) {
+        look_ahead(piece_, span + 1);
+      } else if (next != nullptr) {
+        look_ahead(*next, next->span_begin);
+      }
+      const int64_t steps = steps_of_span();
+      ahead_.set_pace((ahead_.lines() + steps - 1) / steps);
+      for (int64_t h = 0; h < heads_; ++h) run_span(h, span);
+    }
+    if (piece_.states == nullptr) write_rows();
+  }
+
+  /// Turns the next keys to ask for to those of a span.
+  void look_ahead(const SpanPiece& piece, int64_t span) {
+    const AttentionArgs& a = *piece.args;
+    const int64_t first = span * kAttentionSpan, page = first / kAttentionBlock;
+    const int64_t rows = smaller(kAttentionSpan, a.first_position + a.num_queries - first);
+    ahead_.start();
+    if (a.key_format != KvFormat::kModel) {
+      const int64_t bytes =
+          kv_entry_bytes(a.key_format, a.dtype, a.value_dim, a.key_dim - a.value_dim);
+      return ahead_.add(a.key_blocks + page, 0, bytes, bytes, rows);
+    }
+    const int64_t others = piece.head_end - piece.head_begin - 1;
+    ahead_.add(a.key_blocks + page, 2 * piece.head_begin * a.key_head_stride, 2 * a.key_row_stride,
+               2 * (others * a.key_head_stride + a.key_dim), rows);
+    if (a.shared_dim > 0) {
+      ahead_.add(a.shared_blocks + page, 0, 2 * a.shared_row_stride, 2 * a.shared_dim, rows);
+    }
+    if (a.value_blocks == a.key_blocks) return;
+    ahead_.add(a.value_blocks + page, 2 * piece.head_begin * a.value_head_stride,
+               2 * a.value_row_stride, 2 * (others * a.value_head_stride + a.value_dim), rows);
+  }
+
+  /// How often the products of a span look ahead.
+  int64_t steps_of_span() const {
+    const int64_t blocks = query_elements_ / kTileElements;
+    const int64_t chunks = (args_.value_dim + kChunkColumns - 1) / kChunkColumns;
+    return heads_ *
+           (tiles_ * (kSpanPages * blocks + kSpanBlocks * chunks) + 2 * kSpanBlocks * chunks);
+  }
+
+  void run_span(int64_t h, int64_t span) {
+    const int64_t first = span * kAttentionSpan;
+    const SpanKeys keys = span_keys(args_, kv_head(h), first, in_place_, keys_);
+    int64_t least = keys.valid, most = 0;
+    for (int64_t i = 0; i < tiles_; ++i) {
+      set_limits(i, first);
+      if (tile_[i].most == 0) {
+        if (apart()) write_empty(state(h, i, span));
+        continue;
+      }
+      least = smaller(least, tile_[i].least);
+      most = larger(most, tile_[i].most);
+      weigh_tile(h, i, span, keys);
+    }
+    // A row's weight of a key that it may not see is zero, and zero times a NaN is a NaN.
+    const int64_t broken = end_of_broken(keys, least, keys.valid, args_.value_dim);
+    for (int64_t column = 0; column < args_.value_dim; column += kChunkColumns) {
+      pack_values(keys, keys.valid, column, args_.value_dim, (most + 31) / 32, values_, ahead_);
+      for (int64_t i = 0; i < tiles_; ++i) {
+        if (tile_[i].most == 0) continue;
+        float* out = state(h, i, span) + 48 + column * kTileRows;
+        if (tile_[i].least < broken) {
+          add_apart(i, keys, column, fresh(span), out);
+        } else {
+          add_product(i, column, fresh(span), out);
+        }
+      }
+    }
+  }
+
+  /// Whether a state begins with this span: every row sees the first one.
+  bool fresh(int64_t span) const { return apart() || span == 0; }
+
+  /// A state that adds nothing.
+  void write_empty(float* to) const {
+    store_sums(to, {set16(kLowest), zero16(), zero16()});
+    for (int64_t f = 48; f < state_; f += 16) store16(to + f, zero16());
+  }
+
+  void set_limits(int64_t i, int64_t first) {
+    Tile& tile = tile_[i];
+    const int64_t rows = rows_of_tile(i);
+    for (int64_t r = 0; r < kTileRows; ++r) {
+      const int64_t row = first_row_ + i * kTileRows + smaller(r, rows - 1);
+      const int64_t seen = args_.first_position + row / group_ + 1 - first;
+      tile.limit[r] = static_cast<float>(smaller(larger(seen, 0), kAttentionSpan));
+    }
+    tile.least = static_cast<int64_t>(tile.limit[0]);  // positions never fall with rows
+    tile.most = static_cast<int64_t>(tile.limit[15]);
+  }
+
+  /// Scores and probabilities of a tile, and its sums.
+  void weigh_tile(int64_t h, int64_t i, int64_t span, const SpanKeys& keys) {
+    Tile& tile = tile_[i];
+    multiply_keys(queries(h, i), keys, tile.most);
+    const int64_t computed = (tile.most + 15) / 16 * 16, padded = (tile.most + 31) / 32 * 32;
+    const F32x16 largest =
+        scale_and_mask(scores_, padded, computed, tile.least, args_.scale, load16(tile.limit));
+    const TileSums sums = probabilities(scores_, padded, largest, probabilities_of(i));
+    float* to = state(h, i, span);
+    if (fresh(span)) return store_sums(to, sums);
+    TileSums all = load_sums(to);
+    merge_sums(all, sums, tile.factors);
+    store_sums(to, all);
+  }
+
+  /// Products of the first `most` keys, in whole tiles of 16.
+  void multiply_keys(const BFloat16* q, const SpanKeys& keys, int64_t most) {
+    const int64_t blocks = query_elements_ / kTileElements;
+    const int64_t in_place = keys.tail == nullptr ? kAttentionSpan / 16 : keys.valid / 16;
+    for (int64_t page = 0; page * kAttentionBlock < most; ++page) {
+      const int64_t at = 4 * page, count = smaller(4, (most + 15) / 16 - at);
+      const int64_t whole = larger(0, smaller(count, in_place - at));
+      float* out = scores_ + at * 256;
+      multiply_page(whole, keys.keys[page], keys.key_stride, q, blocks, out);
+      if (whole == count) continue;
+      Engine::template scores<1>(keys.tail, keys.tail_stride, q, blocks, out + 256 * whole, ahead_);
+    }
+  }
+
+  void multiply_page(int64_t tiles, const BFloat16* keys, int64_t stride, const BFloat16* q,
+                     int64_t blocks, float* out) {
+    switch (tiles) {
+      case 4:
+        return Engine::template scores<4>(keys, stride, q, blocks, out, ahead_);
+      case 3:
+        return Engine::template scores<3>(keys, stride, q, blocks, out, ahead_);
+      case 2:
+        return Engine::template scores<2>(keys, stride, q, blocks, out, ahead_);
+      case 1:
+        return Engine::template scores<1>(keys, stride, q, blocks, out, ahead_);
+      default:
+        return;
+    }
+  }
+
+  /// Tiles of the columns from `column` on: 4, or 2 where the values end before.
+  int64_t chunk_tiles(int64_t column) const {
+    return args_.value_dim - column > kChunkColumns / 2 ? kChunkTiles : kChunkTiles / 2;
+  }
+  void multiply_values(int64_t i, const BFloat16* values, int64_t column, float* out) {
+    const int64_t blocks = (tile_[i].most + 31) / 32;
+    if (chunk_tiles(column) == kChunkTiles) {
+      Engine::template values<4>(probabilities_of(i), values, blocks, out, ahead_);
+    } else {
+      Engine::template values<2>(probabilities_of(i), values, blocks, out, ahead_);
+    }
+  }
+
+  void add_product(int64_t i, int64_t column, bool fresh, float* out) {
+    multiply_values(i, values_, column, fresh ? out : product_);
+    if (fresh) return;
+    merge_output(out, product_, chunk_tiles(column), tile_[i].factors, 0, kTileRows);
+  }
+
+  /// The same where a value that not all rows of the tile may see is no number: the rows of each
+  /// limit by themselves, against values that end there.
+  void add_apart(int64_t i, const SpanKeys& keys, int64_t column, bool fresh, float* out) {
+    Tile& tile = tile_[i];
+    const int64_t tiles = chunk_tiles(column);
+    if (fresh) {
+      for (int64_t f = 0; f < 256 * tiles; f += 16) store16(out + f, zero16());
+      store16(tile.factors.keep, zero16());
+      store16(tile.factors.take, set16(1.0f));
+    }
+    for (int64_t row = 0, end = 0; row < kTileRows; row = end) {
+      while (end < kTileRows && tile.limit[end] == tile.limit[row]) ++end;
+      pack_values(keys, static_cast<int64_t>(tile.limit[row]), column, args_.value_dim,
+                  (tile.most + 31) / 32, own_values_, ahead_);
+      multiply_values(i, own_values_, column, product_);
+      merge_output(out, product_, tiles, tile.factors, row, end);
+    }
+  }
+
+  void write_rows() {
+    for (int64_t h = 0; h < heads_; ++h) {
+      for (int64_t i = 0; i < tiles_; ++i) {
+        const float* from = state(h, i, 0);
+        write_tile(args_, kv_head(h), first_row_ + i * kTileRows, rows_of_tile(i), load_sums(from),
+                   from + 48, 0, round_up32(args_.value_dim));
+      }
+    }
+  }
+
+  const SpanPiece& piece_;
+  const AttentionArgs& args_;
+  const int64_t group_, heads_, query_elements_, state_;
+  int64_t most_tiles_ = 0;
+  // The pass at hand.
+  int64_t first_row_ = 0, rows_ = 0, tiles_ = 0;
+  bool in_place_ = false;
+  Ahead ahead_;
+  BFloat16* queries_ = nullptr;        // [heads][tiles][blocks of 32 dimensions][tile]
+  float* states_ = nullptr;            // [heads][tiles][state]
+  BFloat16* probabilities_ = nullptr;  // [tiles][8 blocks of 32 keys][tile], of one head
+  Tile* tile_ = nullptr;               // [tiles], of one head
+  BFloat16* keys_ = nullptr;           // [256][key width]
+  BFloat16 *values_ = nullptr, *own_values_ = nullptr;  // [4 columns][8 blocks][tile]
+  float* scores_ = nullptr;                             // [256][16 rows]
+  float* product_ = nullptr;                            // [4 columns][16 rows][16]
+};
+
+template <typename Engine>
+void run_pieces(const SpanPiece* pieces, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) {
+    SpanPass<Engine>(pieces[i]).run(i + 1 < count ? &pieces[i + 1] : nullptr, i > 0);
+  }
+}
+
+}  // namespace
+}  // namespace mole::kernels::MOLE_ISA
