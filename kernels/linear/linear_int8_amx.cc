@@ -111,6 +111,7 @@ class Int8Part {
       } else {
         for (int64_t p = part_.panel_begin; p < part_.panel_end; p += 2) {
           for (int64_t i = 0; i < count; i += 2 * kTileRows) {
+            prefetch_next(p, i, count);
             many_rows(row, i, std::min(2 * kTileRows, count - i), p);
           }
         }
@@ -119,6 +120,17 @@ class Int8Part {
   }
 
  private:
+  /// The next two panels, a slice with each block of rows, to the second-level cache.
+  void prefetch_next(int64_t panel, int64_t first, int64_t count) const {
+    const int64_t last = std::min(panel + 4, part_.panel_end);
+    const int64_t bytes = std::max<int64_t>(0, last - panel - 2) * panels_.bytes;
+    const auto* next = reinterpret_cast<const char*>(panels_.panel(panel + 2));
+    const int64_t end = std::min(bytes, (first + 2 * kTileRows) * bytes / count);
+    for (int64_t i = first * bytes / count / 64 * 64; i < end; i += 64) {
+      _mm_prefetch(next + i, _MM_HINT_T1);
+    }
+  }
+
   void few_rows(int64_t row, int64_t count, int64_t panel) {
     for (int64_t run = 0; run < x_.runs; ++run) {
       one_stream(x_.codes + run * x_.run, x_.stride, panels_.codes(panel, run), panels_.run_tiles(),
