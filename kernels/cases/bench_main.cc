@@ -1,29 +1,34 @@
 // mole-kernel-bench: times every operation's cases beside this machine's own ceilings.
+#include <sys/resource.h>
+
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <memory>
 #include <vector>
 
 #include "kernels/cases/case.h"
 #include "kernels/cases/ceilings.h"
+#include "kernels/cases/gemv_probe.h"
 #include "kernels/cpu/isa.h"
 
 namespace mole::kernels {
 namespace {
 
 constexpr char kUsage[] =
-    "usage: mole-kernel-bench [--op NAME] [--threads N] [--short] [--json]\n"
+    "usage: mole-kernel-bench [--op NAME] [--threads N] [--short] [--json] [--memory]\n"
     "  --op NAME     only operations whose name begins with NAME\n"
     "  --threads N   workers; 0, the default, is one per core\n"
     "  --short       check results on a few cases and time little: for CI\n"
     "  --json        one JSON object a line\n"
+    "  --memory      only cases whose weights come from memory, in turn with the memory probe\n"
     "MOLE_ISA=avx2|avx512|amx lowers the instruction set.\n";
 
 struct Options {
   std::string op;
   int32_t threads = 0;
-  bool brief = false, json = false;
+  bool brief = false, json = false, memory = false;
 };
 
 struct Timing {
@@ -47,6 +52,61 @@ Timing time_case(KernelCase& kernel_case, ThreadTeam& team, bool brief) {
   std::sort(seconds.begin(), seconds.end());
   const std::size_t last = seconds.size() - 1;
   return {seconds[0], seconds[last / 2], seconds[last * 9 / 10]};
+}
+
+/// One case beside the memory probe, taken in turn with it.
+struct MemoryTiming {
+  double seconds = 0, probe = 0, streams = 0;  // medians; probes in bytes/s
+};
+
+double median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  return values[values.size() / 2];
+}
+
+long switches() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return usage.ru_nivcsw;
+}
+
+/// At least 9 turns in which no thread lost its core, or as many as fit in two seconds.
+MemoryTiming time_from_memory(KernelCase& kernel_case, GemvProbe& probe, ThreadTeam& team) {
+  constexpr std::size_t kAtLeast = 9;
+  constexpr double kLimit = 0.5;
+  const auto bytes = std::min(static_cast<int64_t>(kernel_case.bytes()), int64_t{64} << 20);
+  for (int i = 0; i < 2; ++i) kernel_case.run(team);
+  std::vector<double> seconds, one, eight;
+  const double begin = seconds_now();
+  while (seconds_now() - begin < (seconds.size() < kAtLeast ? 4 * kLimit : kLimit)) {
+    const long before = switches();
+    const double one_stream = probe.rate(team, bytes);
+    const double eight_streams = probe.rate(team, bytes, GemvProbe::Order::kEightStreams);
+    const double start = seconds_now();
+    kernel_case.run(team);
+    const double taken = seconds_now() - start;
+    if (switches() != before && seconds_now() - begin < 3 * kLimit) continue;
+    seconds.push_back(taken);
+    one.push_back(one_stream);
+    eight.push_back(eight_streams);
+  }
+  if (seconds.empty()) return {};
+  return {median(seconds), median(one), median(eight)};
+}
+
+void print(const std::string& op, const KernelCase& kernel_case, const MemoryTiming& timing,
+           bool json) {
+  const double rate = kernel_case.bytes() / timing.seconds;
+  const char* form =
+      json ? "{\"op\":\"%s\",\"case\":\"%s\",\"us_median\":%.2f,\"gbytes_per_s\":%.2f,"
+             "\"gflops\":%.2f,\"probe_gbytes_per_s\":%.2f,\"streams_gbytes_per_s\":%.2f,"
+             "\"of_probe\":%.3f,\"of_streams\":%.3f}\n"
+           : "%-8s %-60s %9.1f us %6.2f GB/s %7.1f GFLOP/s  probe %.1f, streams %.1f GB/s: %.2f of "
+             "probe, %.2f of streams\n";
+  std::printf(form, op.c_str(), kernel_case.name().c_str(), timing.seconds * 1e6, rate * 1e-9,
+              kernel_case.flops() / timing.seconds * 1e-9, timing.probe * 1e-9,
+              timing.streams * 1e-9, rate / timing.probe, rate / timing.streams);
+  std::fflush(stdout);
 }
 
 /// Least time that the ceilings allow: all bytes once, all operations. What fits the second-level
@@ -91,32 +151,40 @@ bool check(const OpCases& op) {
 }
 
 void print_ceilings(const Ceilings& c, int32_t threads, bool json) {
-  const char* form = json ? "{\"isa\":\"%s\",\"threads\":%d,\"memory_gbytes_per_s\":%.2f,"
-                            "\"one_thread_gbytes_per_s\":%.2f,\"cache_gbytes_per_s\":%.2f,\"f32_"
-                            "gflops\":%.1f,\"bf16_gflops\":%.1f}\n"
-                          : "%s, %d threads: memory %.1f GB/s (one thread %.1f), second-level "
-                            "caches %.1f GB/s, float32 %.0f "
-                            "GFLOP/s, bfloat16 %.0f GFLOP/s\n";
+  const char* form =
+      json ? "{\"isa\":\"%s\",\"threads\":%d,\"memory_gbytes_per_s\":%.2f,"
+             "\"one_thread_gbytes_per_s\":%.2f,\"streams_gbytes_per_s\":%.2f,\"cache_gbytes_per_"
+             "s\":%.2f,\"f32_"
+             "gflops\":%.1f,\"bf16_gflops\":%.1f}\n"
+           : "%s, %d threads: memory %.1f GB/s (one thread %.1f, eight streams %.1f), second-level "
+             "caches %.1f GB/s, float32 %.0f "
+             "GFLOP/s, bfloat16 %.0f GFLOP/s\n";
   std::printf(form, isa_name(isa()), threads, c.memory_bytes_per_s * 1e-9,
-              c.one_thread_bytes_per_s * 1e-9, c.cache_bytes_per_s * 1e-9, c.f32_flops * 1e-9,
-              c.bf16_flops * 1e-9);
+              c.one_thread_bytes_per_s * 1e-9, c.streams_bytes_per_s * 1e-9,
+              c.cache_bytes_per_s * 1e-9, c.f32_flops * 1e-9, c.bf16_flops * 1e-9);
 }
 
 int bench(const Options& options) {
   ThreadTeam team(options.threads);
   const Ceilings ceilings = measure_ceilings(team, options.brief);
   print_ceilings(ceilings, team.num_threads(), options.json);
+  std::unique_ptr<GemvProbe> probe;
+  if (options.memory) probe = std::make_unique<GemvProbe>(team, int64_t{1} << 30);
   bool sound = true, any = false;
   for (const OpCases& op : all_cases()) {
     if (op.op.compare(0, options.op.size(), options.op) != 0) continue;
     any = true;
     if (options.brief) sound = check(op) && sound;
-    for (const auto& make : op.bench) {
+    for (const auto& make : options.memory ? op.memory : op.bench) {
       CaseRandom random(1);
       const CasePtr kernel_case = make(random);
-      const Timing timing = time_case(*kernel_case, team, options.brief);
-      print(op.op, *kernel_case, timing, roof_seconds(*kernel_case, ceilings, team.num_threads()),
-            options.json);
+      if (options.memory) {
+        print(op.op, *kernel_case, time_from_memory(*kernel_case, *probe, team), options.json);
+      } else {
+        const Timing timing = time_case(*kernel_case, team, options.brief);
+        print(op.op, *kernel_case, timing, roof_seconds(*kernel_case, ceilings, team.num_threads()),
+              options.json);
+      }
       if (options.brief) break;
     }
   }
@@ -133,6 +201,8 @@ bool parse(int argc, char** argv, Options& options) {
     const bool has_value = i + 1 < argc;
     if (std::strcmp(argv[i], "--short") == 0) {
       options.brief = true;
+    } else if (std::strcmp(argv[i], "--memory") == 0) {
+      options.memory = true;
     } else if (std::strcmp(argv[i], "--json") == 0) {
       options.json = true;
     } else if (std::strcmp(argv[i], "--op") == 0 && has_value) {

@@ -62,6 +62,9 @@ struct OpCases {
   std::function<CasePtr(CaseRandom&)> awkward;
   /// The sizes worth timing.
   std::vector<std::function<CasePtr(CaseRandom&)>> bench;
+  /// Sizes whose every run takes other weights, from memory: timed in turn with the memory probe,
+  /// never checked (the awkward cases hold the arithmetic).
+  std::vector<std::function<CasePtr(CaseRandom&)>> memory = {};
 };
 
 /// Every operation's. An op may have several entries (forward and backward).

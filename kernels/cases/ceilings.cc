@@ -72,12 +72,13 @@ Ceilings measure_ceilings(ThreadTeam& team, bool brief) {
   Ceilings out;
 
   const int64_t memory_bytes = (brief ? int64_t{64} : int64_t{2048}) << 20;
-  out.memory_bytes_per_s = out.one_thread_bytes_per_s = 0;
   {
     GemvProbe probe(team, memory_bytes);
     ThreadTeam alone(1);
     for (int turn = 0; turn < kMemoryTries; ++turn) {
       out.memory_bytes_per_s = std::max(out.memory_bytes_per_s, probe.rate(team, memory_bytes));
+      out.streams_bytes_per_s = std::max(
+          out.streams_bytes_per_s, probe.rate(team, memory_bytes, GemvProbe::Order::kEightStreams));
       // A part does: alone it takes twice the time.
       out.one_thread_bytes_per_s =
           std::max(out.one_thread_bytes_per_s, probe.rate(alone, memory_bytes / 4));

@@ -11,6 +11,7 @@ namespace mole::kernels {
 struct Ceilings {
   double memory_bytes_per_s = 0;      // measure_gemv_bandwidth
   double one_thread_bytes_per_s = 0;  // the same, one thread
+  double streams_bytes_per_s = 0;     // all threads, eight places side by side in each
   double cache_bytes_per_s = 0;       // read of 512 KiB a thread, again and again
   double f32_flops = 0;               // fused multiply-adds in registers
   double bf16_flops = 0;              // AMX in registers; without AMX as f32

@@ -40,20 +40,22 @@ GemvProbe::GemvProbe(ThreadTeam& team, int64_t bytes) : blocks_(blocks_of(bytes)
 
 GemvProbe::~GemvProbe() = default;
 
-double GemvProbe::rate(ThreadTeam& team, int64_t bytes) {
+double GemvProbe::rate(ThreadTeam& team, int64_t bytes, Order order) {
   const int64_t count = std::min(blocks_, blocks_of(bytes));
   if (next_ + count > blocks_) next_ = 0;
+  const bool streams = order == Order::kEightStreams && probe_has_bf16();
   const auto gemv = isa() == Isa::kAvx2 ? avx2::probe_gemv
+                    : streams           ? probe_gemv_streams_bf16
                     : probe_has_bf16()  ? probe_gemv_bf16
                                         : avx512::probe_gemv;
   auto part = [&](int64_t begin, int64_t end) {
     alignas(64) uint16_t x[kDepth];
-    alignas(64) float y[32];
+    alignas(64) float y[16];
     std::fill(x, x + kDepth, kOne);
     for (int64_t block = begin; block < end; ++block) {
       gemv(weights_.get() + (next_ + block) * kBlockBytes, x, y);
       // Also keeps the compiler from dropping the work.
-      MOLE_CHECK_EQ(y[31], static_cast<float>(kDepth));
+      MOLE_CHECK_EQ(y[15], static_cast<float>(kDepth));
     }
   };
   const double start = seconds_now();

@@ -1,6 +1,8 @@
 // "Measured bandwidth" of this project: packed bfloat16 weights in huge pages, read once by a
 // product with one vector and prefetched by software, all threads at once. A plain read of memory
-// reports 15 to 40 % less on the machines we know, and would flatter what is held against it.
+// reports 15 to 40 % less on the machines we know, and would flatter what is held against it. Where
+// each thread reads eight places side by side instead of one, some machines give 40 % more: the
+// best that we know how to get from memory.
 //
 // A probe keeps its memory, so that a short read of it can stand before and after every run that it
 // is compared with: the bandwidth of shared hosts changes several-fold within minutes.
@@ -17,7 +19,7 @@ namespace mole::kernels {
 
 class GemvProbe {
  public:
-  /// Takes and fills `bytes` of memory (rounded up to 128 KiB); several times the last-level cache
+  /// Takes and fills `bytes` of memory (rounded up to 512 KiB); several times the last-level cache
   /// if memory is to be measured.
   GemvProbe(ThreadTeam& team, int64_t bytes);
   ~GemvProbe();
@@ -41,8 +43,9 @@ class GemvProbe {
   std::unique_ptr<std::byte[], Free> weights_;
 };
 
-// One block: 32 outputs of kDepth inputs, [kDepth / 2][32][2]; y[32]. What is read ahead may lie
-// past the block.
+// One block, in order (four times 32 outputs, [kDepth / 2][32][2]) or as eight streams (eight times
+// 16 outputs, [kDepth / 2][16][2], side by side); y[16]: of all ones, kDepth. What is read ahead
+// may lie past the block.
 namespace avx2 {
 void probe_gemv(const void* block, const uint16_t* x, float* y);
 }  // namespace avx2
@@ -51,6 +54,7 @@ void probe_gemv(const void* block, const uint16_t* x, float* y);
 }  // namespace avx512
 /// With VDPBF16PS: cheaper, and not in our arithmetic.
 void probe_gemv_bf16(const void* block, const uint16_t* x, float* y);
+void probe_gemv_streams_bf16(const void* block, const uint16_t* x, float* y);
 /// Whether this machine has VDPBF16PS.
 bool probe_has_bf16();
 

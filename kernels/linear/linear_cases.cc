@@ -4,6 +4,7 @@
 #include "kernels/cases/case.h"
 #include "kernels/cases/tolerance.h"
 #include "kernels/linear/linear.h"
+#include "kernels/linear/linear_cases.h"
 
 namespace mole::kernels {
 namespace {
@@ -199,6 +200,7 @@ std::vector<OpCases> linear_cases() {
       return std::make_unique<LinearCase>(gradient, random);
     });
   }
+  out.memory = linear_memory_cases();
   return {out};
 }
 

@@ -8,24 +8,6 @@
 namespace mole::kernels {
 namespace {
 
-/// Distinct experts for every choice; some tokens leave choices empty.
-std::vector<int32_t> random_choices(const MoeShape& shape, CaseRandom& random) {
-  std::vector<int32_t> out;
-  for (int64_t t = 0; t < shape.tokens; ++t) {
-    const auto first = random.between(0, shape.experts - 1);
-    const int64_t step = shape.experts > 1 ? random.between(1, shape.experts - 1) : 1;
-    for (int32_t j = 0; j < shape.top_k; ++j) {
-      const auto begin = out.end() - j;
-      auto expert = static_cast<int32_t>((first + j * step) % shape.experts);
-      while (std::find(begin, out.end(), expert) != out.end()) {
-        expert = static_cast<int32_t>((expert + 1) % shape.experts);
-      }
-      out.push_back(expert);
-    }
-  }
-  return out;
-}
-
 class MoeCase : public KernelCase {
  public:
   MoeCase(const MoeShape& shape, bool save, CaseRandom& random)
@@ -142,6 +124,23 @@ std::vector<MoeShape> bench_shapes(bool decode) {
 
 }  // namespace
 
+std::vector<int32_t> random_choices(const MoeShape& shape, CaseRandom& random) {
+  std::vector<int32_t> out;
+  for (int64_t t = 0; t < shape.tokens; ++t) {
+    const auto first = random.between(0, shape.experts - 1);
+    const int64_t step = shape.experts > 1 ? random.between(1, shape.experts - 1) : 1;
+    for (int32_t j = 0; j < shape.top_k; ++j) {
+      const auto begin = out.end() - j;
+      auto expert = static_cast<int32_t>((first + j * step) % shape.experts);
+      while (std::find(begin, out.end(), expert) != out.end()) {
+        expert = static_cast<int32_t>((expert + 1) % shape.experts);
+      }
+      out.push_back(expert);
+    }
+  }
+  return out;
+}
+
 MoeInputs::MoeInputs(const MoeShape& moe_shape, CaseRandom& random)
     : shape(moe_shape),
       x(shape.dtype, shape.tokens, shape.hidden),
@@ -217,6 +216,7 @@ std::vector<OpCases> moe_cases() {
       return std::make_unique<MoeCase>(shape, false, random);
     });
   }
+  forward.memory = moe_memory_cases();
   for (const MoeShape& shape : bench_shapes(false)) {
     backward.bench.push_back(
         [shape](CaseRandom& random) { return make_moe_backward_case(shape, random); });

@@ -51,6 +51,9 @@ Bounded bounded_silu_mul(const Bounded& gate_up, DType dtype);
 Bounded bounded_silu_mul_backward(const Bounded& gate_up, const Bounded& dy, DType dtype);
 void add_rounding(Bounded& x, DType dtype);
 
+/// Distinct experts for every choice.
+std::vector<int32_t> random_choices(const MoeShape& shape, CaseRandom& random);
+std::vector<std::function<CasePtr(CaseRandom&)>> moe_memory_cases();
 CasePtr make_moe_backward_case(const MoeShape& shape, CaseRandom& random);
 
 }  // namespace mole::kernels
