@@ -10,6 +10,7 @@
 #include "runtime/cache_shape.h"
 #include "runtime/injected_bug.h"
 #include "runtime/limits.h"
+#include "runtime/sample_context.h"
 #include "runtime/stop_conditions.h"
 #include "runtime/validate.h"
 
@@ -66,6 +67,10 @@ EngineCore::EngineCore(std::unique_ptr<model::Model> model, const EngineOptions&
       step_times_(expert_share(model_->info())),
       builder_(builder_options(options, model_->info())),
       sampler_(model_->info().vocab_size) {
+  if (options.speculative_method == SpeculativeMethod::kMtp) {
+    mtp_drafter_ = std::make_unique<MtpDrafter>(builder_options(options, model_->info()),
+                                                options.num_speculative_tokens);
+  }
   metrics_->kv_blocks_total.set(scheduler_.pool().num_blocks());
 }
 
@@ -108,7 +113,7 @@ Status EngineCore::step() {
     if (!status.ok()) return annotate(status, "the model failed");
     MOLE_CHECK_EQ(output.logits.size(), wanted);
     publish(plan, output);
-    propose_drafts(plan);
+    MOLE_RETURN_IF_ERROR(propose_drafts(plan));
   }
   note_step(plan, began_us);
   remove_ended();
@@ -213,33 +218,25 @@ Status EngineCore::publish_run(const PlannedChunk& chunk, const float* logits) {
   return absl::OkStatus();
 }
 
-void EngineCore::propose_drafts(const StepPlan& plan) {
-  if (options_.speculative_method != SpeculativeMethod::kNgram) return;
+Status EngineCore::propose_drafts(const StepPlan& plan) {
+  if (mtp_drafter_ != nullptr) return mtp_drafter_->draft(plan, *model_, cache_, sampler_);
+  if (options_.speculative_method != SpeculativeMethod::kNgram) return absl::OkStatus();
   for (const PlannedChunk& chunk : plan.chunks) {
     Sequence* sequence = chunk.sequence;
     if (!chunk.samples || sequence->state != SequenceState::kRunning) continue;
     sequence->drafts.clear();
     sequence->ngrams.propose(sequence->tokens, options_.num_speculative_tokens, &sequence->drafts);
   }
+  return absl::OkStatus();
 }
 
 Status EngineCore::publish_sampled(Sequence* sequence, const float* logits) {
   if (sequence->state != SequenceState::kRunning)
     return absl::OkStatus();  // its reader was too slow
-  const RequestState& request = *sequence->request;
-  const SamplingParams& sampling = request.request.sampling;
+  const SamplingParams& sampling = sequence->request->request.sampling;
   const std::span<const float> row(logits, static_cast<size_t>(model_info().vocab_size));
   const std::span<const TokenId> eos = model_info().eos_token_ids;
-  SampleContext context;
-  context.params = &sampling;
-  context.counts = &sequence->counts;
-  context.seed = request.seed;
-  context.stream = static_cast<uint64_t>(sequence->index);
-  context.position = static_cast<uint64_t>(sequence->num_tokens());
-  if (sequence->num_generated() < sampling.min_tokens) {
-    context.forbidden = sampling.stop_token_ids;
-    if (!sampling.ignore_eos) context.also_forbidden = eos;
-  }
+  const SampleContext context = sample_context(*sequence, eos);
   StreamEvent event;
   event.index = sequence->index;
   MOLE_ASSIGN_OR_RETURN(event.token, sampler_.sample(row, context));

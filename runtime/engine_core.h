@@ -15,6 +15,7 @@
 #include "runtime/engine.h"
 #include "runtime/engine_metrics.h"
 #include "runtime/logprobs.h"
+#include "runtime/mtp_drafter.h"
 #include "runtime/sampler.h"
 #include "runtime/scheduler.h"
 #include "runtime/step_time_model.h"
@@ -74,7 +75,7 @@ class EngineCore {
   Status publish_scored(const PlannedChunk& chunk, const float* logits);
   Status publish_run(const PlannedChunk& chunk, const float* logits);
   Status publish_sampled(Sequence* sequence, const float* logits);
-  void propose_drafts(const StepPlan& plan);
+  Status propose_drafts(const StepPlan& plan);
   bool send(Sequence* sequence, StreamEvent event);
   void note_token_time(Sequence* sequence);
   void end_sequence(Sequence* sequence, FinishReason reason, TokenId stop_token = -1);
@@ -97,6 +98,7 @@ class EngineCore {
   StepTimeModel step_times_;
   BatchBuilder builder_;
   Sampler sampler_;
+  std::unique_ptr<MtpDrafter> mtp_drafter_;  // null unless drafts come from the model's module
   LogprobScorer scorer_;
   std::vector<std::unique_ptr<RequestState>> requests_;
   Notices notices_;

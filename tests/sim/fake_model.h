@@ -43,6 +43,12 @@ inline void fake_logits(uint64_t context, float* logits, int32_t vocab_size) {
   }
 }
 
+/// A text with habits: after `last` comes mostly one certain token, so that what stood before
+/// stands again.
+inline void add_habit(TokenId last, float strength, float* logits, int32_t vocab_size) {
+  logits[(last * 7 + 3) % vocab_size] += strength;
+}
+
 struct FakeModelOptions {
   int32_t vocab_size = 97;
   int32_t context_length = 512;
@@ -50,14 +56,19 @@ struct FakeModelOptions {
   int64_t fail_at_step = -1;                      // forward() gives kInternal from this call on
   TokenId nan_token = -1;                         // rows of this token give NaN logits
   std::function<void(int64_t step)> before_step;  // for tests that hold the engine at a step
+  std::function<void(const model::StepInput& input)> on_forward;  // for tests that let time pass
+  float habit = 0;                                                // strength of add_habit
+  bool mtp = false;  // has a multi-token-prediction module, which is right three times in four
 };
 
 class FakeModel final : public model::Model {
  public:
   explicit FakeModel(const FakeModelOptions& options) : options_(options) {
     info_.architecture = "fake";
+    info_.fingerprint = "fake";
     info_.vocab_size = options.vocab_size;
     info_.num_layers = 1;
+    info_.num_mtp_layers = options.mtp ? 1 : 0;
     info_.context_length = options.context_length;
     info_.kv_entry_elements = 2;  // one stamp of 64 bits
     info_.eos_token_ids = options.eos_token_ids;
@@ -81,6 +92,41 @@ class FakeModel final : public model::Model {
     for (size_t s = 0; s + 1 < input.sequence_starts.size(); ++s) run_sequence(input, s, cache);
     if (next_logit_row_ != input.logit_rows.size()) complain("logit rows out of order");
     output->logits = logits_;
+    last_rows_.clear();
+    for (size_t row = 0; row < input.token_ids.size(); ++row) {
+      last_rows_.push_back({input.positions[row], 0, 0, false});
+    }
+    if (options_.on_forward) options_.on_forward(input);
+    return violation_.empty() ? absl::OkStatus() : absl::InternalError(violation_);
+  }
+
+  Status draft(const model::DraftInput& input, model::KvCache& cache,
+               model::StepOutput* output) override {
+    if (!options_.mtp) return absl::UnimplementedError("no module");
+    const bool chained = input.source == model::DraftSource::kDraft;
+    std::vector<DraftRow> rows;
+    draft_logits_.clear();
+    size_t next_logits = 0;
+    written_.clear();
+    for (size_t s = 0; s + 1 < input.step.sequence_starts.size(); ++s) {
+      for (int32_t t = input.step.sequence_starts[s]; t < input.step.sequence_starts[s + 1]; ++t) {
+        const auto at = static_cast<size_t>(t), source = static_cast<size_t>(input.rows[at]);
+        if (source >= last_rows_.size()) return absl::InternalError("a row of no earlier call");
+        DraftRow row = last_rows_[source];
+        if (input.step.positions[at] != row.position + (chained ? 1 : 0)) {
+          complain("a draft at another position than its row's");
+        }
+        row.position = input.step.positions[at];
+        const bool wanted =
+            next_logits < input.step.logit_rows.size() && input.step.logit_rows[next_logits] == t;
+        go_on_from(input.step, s, at, cache, &row);
+        if (wanted) add_draft_logits(row, input.step.token_ids[at]), ++next_logits;
+        rows.push_back(row);
+      }
+    }
+    if (next_logits != input.step.logit_rows.size()) complain("draft rows out of order");
+    last_rows_ = std::move(rows);
+    output->logits = draft_logits_;
     return violation_.empty() ? absl::OkStatus() : absl::InternalError(violation_);
   }
 
@@ -91,6 +137,42 @@ class FakeModel final : public model::Model {
   const std::string& violation() const { return violation_; }
 
  private:
+  // What a pass of the module goes on from: the stamps of the row's sequence so far. Of a forward's
+  // row they are looked up when they are needed.
+  struct DraftRow {
+    int32_t position = 0;
+    uint64_t stamp = 0, context = 0;
+    bool known = false;
+  };
+
+  // Takes in the row's token, which stands behind its position, and writes the module's entry.
+  void go_on_from(const model::StepInput& step, size_t s, size_t at, model::KvCache& cache,
+                  DraftRow* row) {
+    if (!row->known) {
+      row->context = 0;
+      for (int32_t p = 0; p <= row->position; ++p) {
+        std::memcpy(&row->stamp, slot(step, s, p, cache), sizeof(row->stamp));
+        row->context = fake_fold(row->context, row->stamp);
+      }
+      row->known = true;
+    }
+    const int32_t next = row->position + 1;
+    row->stamp = fake_stamp(row->stamp, step.token_ids[at], next, step.forms[s]);
+    row->context = fake_fold(row->context, row->stamp);
+    std::byte* const to = slot(step, s, row->position, cache);
+    if (!written_.insert(to).second) complain("two rows of a draft write the same slot");
+    std::memcpy(cache.layer(1) + (to - cache.layer(0)), &row->stamp, sizeof(row->stamp));
+  }
+
+  void add_draft_logits(const DraftRow& row, TokenId token) {
+    const auto vocab = static_cast<size_t>(info_.vocab_size);
+    draft_logits_.resize(draft_logits_.size() + vocab);
+    float* const logits = draft_logits_.data() + draft_logits_.size() - vocab;
+    const uint64_t wrong = row.context % 4 == 0 ? 1 : 0;
+    fake_logits(row.context + wrong, logits, info_.vocab_size);
+    add_habit(token, options_.habit, logits, info_.vocab_size);
+  }
+
   void complain(const std::string& what) {
     if (violation_.empty()) violation_ = "fake model: " + what;
   }
@@ -143,13 +225,15 @@ class FakeModel final : public model::Model {
     }
     float* const row = logits_.data() + next_logit_row_ * static_cast<size_t>(info_.vocab_size);
     fake_logits(context, row, info_.vocab_size);
+    add_habit(token, options_.habit, row, info_.vocab_size);
     if (token == options_.nan_token) row[0] = std::numeric_limits<float>::quiet_NaN();
     ++next_logit_row_;
   }
 
   const FakeModelOptions options_;
   model::ModelInfo info_;
-  std::vector<float> logits_;
+  std::vector<float> logits_, draft_logits_;
+  std::vector<DraftRow> last_rows_;     // of the last forward or draft
   std::set<const std::byte*> written_;  // slots of this step
   size_t next_logit_row_ = 0;
   int64_t num_steps_ = 0;

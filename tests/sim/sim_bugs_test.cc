@@ -1,4 +1,4 @@
-// Is the simulation any good? Each of five known bugs is switched on; the simulation must find it
+// Is the simulation any good? Each of the known bugs is switched on; the simulation must find it
 // within the seeds that CI runs. Each hunt is a process of its own, since a broken invariant may
 // also be found by a check of the runtime itself, which aborts.
 #include <cstdio>
@@ -49,10 +49,13 @@ TEST_P(SimulationFinds, TheBug) {
   EXPECT_EXIT(hunt(GetParam(), kSeedsDefault), found, "found with seed|invariant broken");
 }
 
-INSTANTIATE_TEST_SUITE_P(Bugs, SimulationFinds,
-                         ::testing::Values(InjectedBug::kForgottenRefcount,
-                                           InjectedBug::kBlockBoundary, InjectedBug::kWrongFormHash,
-                                           InjectedBug::kLostFinish, InjectedBug::kStarvation));
+INSTANTIATE_TEST_SUITE_P(
+    Bugs, SimulationFinds,
+    ::testing::Values(InjectedBug::kForgottenRefcount, InjectedBug::kBlockBoundary,
+                      InjectedBug::kWrongFormHash, InjectedBug::kLostFinish,
+                      InjectedBug::kStarvation, InjectedBug::kPageReusedWhileWritten,
+                      InjectedBug::kPageNotVerified, InjectedBug::kPageOfAnother,
+                      InjectedBug::kAcceptsWrongDraft, InjectedBug::kIndexesRejectedDraft));
 
 TEST(SimulationFindsNothing, WithoutABug) {
   // Fewer seeds: sim_test runs them all on the real build.

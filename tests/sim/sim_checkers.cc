@@ -52,6 +52,11 @@ std::string check_blocks(const Scheduler& scheduler) {
       }
     }
   }
+  if (scheduler.swapper() != nullptr) {
+    for (const BlockId block : scheduler.swapper()->loading_blocks()) {
+      if (uses[static_cast<size_t>(block.value)].users++ > 0) return "a block is used and loaded";
+    }
+  }
   int32_t used = 0;
   for (size_t block = 0; block < uses.size(); ++block) {
     const int32_t counted = scheduler.pool().refs(BlockId{static_cast<int32_t>(block)});
@@ -62,6 +67,24 @@ std::string check_blocks(const Scheduler& scheduler) {
     used += counted > 0 ? 1 : 0;
   }
   return used == scheduler.pool().num_used() ? "" : "the number of used blocks is wrong";
+}
+
+std::string check_swap(const Scheduler& scheduler) {
+  const runtime::PageSwapper* swapper = scheduler.swapper();
+  if (swapper == nullptr) return "";
+  for (const BlockId block : swapper->loading_blocks()) {
+    if (scheduler.prefix_cache().key_of(block) != nullptr) return "a block is found while it loads";
+    if (scheduler.pool().held(block)) return "a block is loaded and written";
+  }
+  if (scheduler.pool().num_held() != swapper->num_writing()) {
+    return "blocks are held for no write";
+  }
+  if (swapper->num_writing() > runtime::kSwapWritesMax ||
+      swapper->num_loading() > runtime::kSwapLoadsMax) {
+    return "too many pages are on their way";
+  }
+  if (swapper->index().num_ready() > swapper->index().num_slots()) return "more pages than slots";
+  return "";
 }
 
 std::string check_bounds(const Scheduler& scheduler, const runtime::StepPlan& plan,

@@ -15,6 +15,10 @@ namespace mole::sim {
 /// and a block with two users is full and means the same to both. Returns what is wrong, or "".
 std::string check_blocks(const runtime::Scheduler& scheduler);
 
+/// Pages on their way: each load fills a block of its own that nobody finds, what is written can't
+/// be taken, and no more is on its way than the bounds say. Returns what is wrong, or "".
+std::string check_swap(const runtime::Scheduler& scheduler);
+
 /// Sequences, tokens and order of the step within the bounds.
 std::string check_bounds(const runtime::Scheduler& scheduler, const runtime::StepPlan& plan,
                          const runtime::SchedulerOptions& options);

@@ -97,6 +97,8 @@ std::string SimClient::check_finished(const StreamEvent& event, TimeUs now_us) {
   finished_[index] = true;
   --open_;
   const int32_t sent = run.num_generated();
+  accepted_tokens_ += event.usage.accepted_tokens;
+  if (event.usage.accepted_tokens > event.usage.drafted_tokens) return "more accepted than drafted";
   switch (event.finish_reason) {
     case FinishReason::kCancelled:
       if (disconnected) return "";

@@ -31,6 +31,8 @@ class SimClient {
   bool disconnected = false;  // the cancel was sent
   bool cancelled_one = false;
 
+  /// Drafts that were right, of all sequences that ended.
+  int64_t accepted_tokens() const { return accepted_tokens_; }
   bool ended() const { return failed_ || open_ == 0; }
   /// Reads even if slow: for the end of the simulation.
   std::string read_all(TimeUs now_us);
@@ -53,6 +55,7 @@ class SimClient {
   std::vector<bool> finished_;
   std::vector<runtime::TokenLogprobs> prompt_scores_;
   size_t num_prompt_tokens_ = 0;  // kPromptToken events
+  int64_t accepted_tokens_ = 0;
   int32_t open_ = 0;
   bool failed_ = false;
 };

@@ -9,6 +9,7 @@
 
 #include "runtime/engine.h"
 #include "tests/sim/fake_model.h"
+#include "tests/sim/fake_swap.h"
 #include "tests/sim/sim_random.h"
 
 namespace mole::sim {
@@ -18,6 +19,14 @@ struct SimConfig {
   runtime::EngineOptions engine;
   int32_t num_requests = 0;
   int32_t arrival_odds = 1;  // a request comes once in so many steps
+
+  // The swap file behind the prefix cache; 0 slots = none.
+  uint64_t swap_slots = 0;
+  TimeUs swap_page_us = 0;
+  SwapFaults swap_faults;
+  int32_t restart_after = -1;  // so many requests; their end is waited for, then the engine is new
+
+  bool timed = false;  // a step takes as long as its work, else no time
 
   // The swarm.
   bool bursts = false;  // many requests in one step
@@ -33,6 +42,31 @@ struct SimConfig {
   bool filters_and_penalties = false;
   bool salts = false;
 };
+
+inline void draw_swap(SimRandom& random, SimConfig* config) {
+  const auto odds = [&] { return random.pick<int32_t>({0, 0, 0, 4, 20}); };
+  config->swap_slots = static_cast<uint64_t>(random.between(1, 40));
+  config->swap_page_us = random.pick<int32_t>({10, 100, 2000});
+  config->swap_faults = {
+      .slow = odds(), .io_error = odds(), .rot = odds(), .torn = odds(), .misdirected = odds()};
+  config->duplicate_prompts = true;  // nothing is found again otherwise
+  if (random.one_in(2)) config->restart_after = random.between(1, config->num_requests);
+  config->engine.kv_swap_file = "simulated";
+  config->engine.kv_cache_bytes += int64_t{model::kBlockTokens} * sizeof(uint64_t);
+}
+
+inline void draw_speculation(SimRandom& random, SimConfig* config) {
+  using runtime::SpeculativeMethod;
+  runtime::EngineOptions& engine = config->engine;
+  engine.speculative_method = random.pick<SpeculativeMethod>(
+      {SpeculativeMethod::kNone, SpeculativeMethod::kNgram, SpeculativeMethod::kMtp});
+  engine.num_speculative_tokens = random.between(1, 5);
+  engine.prompt_lookup_min = random.between(1, 2);
+  engine.prompt_lookup_max = random.between(2, 4);
+  config->model.habit = random.pick<float>({0, 6, 14});
+  config->model.mtp = engine.speculative_method == SpeculativeMethod::kMtp;
+  if (config->model.mtp) engine.kv_cache_bytes *= 2;  // one more layer, as many blocks
+}
 
 inline SimConfig draw_config(uint64_t seed) {
   SimRandom random(seed);
@@ -63,6 +97,12 @@ inline SimConfig draw_config(uint64_t seed) {
                         &config.scored_prompts, &config.filters_and_penalties, &config.salts}) {
     *feature = random.one_in(2);
   }
+  // Drawn last: what a seed meant before swapping, it still means.
+  if (config.engine.enable_prefix_caching && random.one_in(2)) draw_swap(random, &config);
+  draw_speculation(random, &config);
+  config.timed = random.one_in(2);
+  config.engine.target_itl_us = random.pick<int64_t>({0, 300, 1000, 5000});
+  config.engine.prefill_chunk_min = random.pick<int32_t>({1, 16, 64});
   return config;
 }
 

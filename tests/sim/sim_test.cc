@@ -13,22 +13,38 @@ namespace {
 TEST(SimulationTest, EveryHistoryKeepsThePromises) {
   Metrics registry;
   runtime::EngineMetrics metrics(&registry);
-  int64_t steps = 0, preempted = 0, hits = 0;
+  int64_t steps = 0, preempted = 0, hits = 0, loaded = 0, refused = 0, restarts = 0, drafted = 0,
+          accepted = 0;
   for (uint64_t seed = first_seed(); seed < first_seed() + num_seeds(); ++seed) {
     Simulation simulation(seed, &metrics);
     ASSERT_EQ(simulation.run(), "") << "seed " << seed;
     steps += simulation.num_steps();
     preempted += simulation.num_preempted();
     hits += simulation.num_hit_tokens();
+    loaded += simulation.num_pages_loaded();
+    refused += simulation.num_pages_refused();
+    restarts += simulation.num_restarts();
+    drafted += simulation.num_drafted();
+    accepted += simulation.num_accepted();
   }
   // A simulation in which nothing happens finds nothing.
   if (num_seeds() >= 100) {
     EXPECT_GT(preempted, static_cast<int64_t>(num_seeds()) / 4);
     EXPECT_GT(hits, static_cast<int64_t>(num_seeds()) * 64);
+    EXPECT_GT(loaded, static_cast<int64_t>(num_seeds()) / 4);
+    EXPECT_GT(refused, static_cast<int64_t>(num_seeds()) / 10);
+    EXPECT_GT(accepted, static_cast<int64_t>(num_seeds()) * 20);
+    EXPECT_GT(drafted - accepted, static_cast<int64_t>(num_seeds()) * 20);
+    EXPECT_GT(restarts, static_cast<int64_t>(num_seeds()) / 10);
   }
-  std::printf("%lld steps, %lld pre-empted, %lld prompt tokens from the prefix cache\n",
+  std::printf("%lld steps, %lld pre-empted, %lld prompt tokens from the prefix cache, ",
               static_cast<long long>(steps), static_cast<long long>(preempted),
               static_cast<long long>(hits));
+  std::printf("%lld drafted, %lld accepted, ", static_cast<long long>(drafted),
+              static_cast<long long>(accepted));
+  std::printf("%lld pages swapped in, %lld refused, %lld restarts\n",
+              static_cast<long long>(loaded), static_cast<long long>(refused),
+              static_cast<long long>(restarts));
 }
 
 TEST(SimulationTest, SameSeedSameHistory) {

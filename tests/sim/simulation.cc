@@ -14,17 +14,60 @@ constexpr int64_t kStepsMax = 60'000;
 }  // namespace
 
 Simulation::Simulation(uint64_t seed, runtime::EngineMetrics* metrics)
-    : config_(draw_config(seed)), random_(seed ^ 0x5115), fairness_(config_.engine.max_num_seqs) {
-  auto model = std::make_unique<FakeModel>(config_.model);
+    : config_(draw_config(seed)),
+      random_(seed ^ 0x5115),
+      metrics_(metrics),
+      fairness_(config_.engine.max_num_seqs) {
+  if (config_.swap_slots > 0) {
+    swap_store_ =
+        std::make_unique<FakeSwapStore>(seed ^ 0x5701, config_.swap_slots, config_.swap_faults);
+  }
+  make_core();
+}
+
+void Simulation::make_core() {
+  FakeModelOptions model_options = config_.model;
+  if (config_.timed) {
+    model_options.on_forward = [this](const model::StepInput& input) {
+      clock_.advance_us(50 + 8 * static_cast<TimeUs>(input.token_ids.size()));
+    };
+  }
+  auto model = std::make_unique<FakeModel>(model_options);
   const runtime::EngineOptions options = *runtime::resolve_options(config_.engine, model->info());
-  core_ = std::make_unique<runtime::EngineCore>(std::move(model), options, &clock_, metrics);
+  core_ = std::make_unique<runtime::EngineCore>(std::move(model), options, &clock_, metrics_);
+  if (swap_store_ != nullptr) {
+    auto device = std::make_unique<FakeSwapDevice>(
+        random_.bits(), swap_store_.get(), &swap_truth_, &clock_, config_.swap_page_us,
+        config_.swap_faults.slow, model::kBlockTokens * sizeof(uint64_t));
+    swap_device_ = device.get();
+    core_->use_swap(std::move(device), nullptr);
+  }
   bounds_.max_num_seqs = options.max_num_seqs;
   bounds_.max_num_batched_tokens = options.max_num_batched_tokens;
+}
+
+// As after the end of a process: all is gone but the swap file. What was on its way is lost.
+void Simulation::restart() {
+  hits_before_ += core_->scheduler().prefix_stats().hit_tokens;
+  add_swap_counts();
+  ++restarts_;
+  make_core();
+}
+
+void Simulation::add_swap_counts() {
+  if (swap_device_ == nullptr) return;
+  const runtime::PageSwapper::Stats& stats = core_->scheduler().swapper()->stats();
+  pages_loaded_ += stats.pages_loaded;
+  for (const int64_t count : stats.refused) pages_refused_ += count;
 }
 
 std::string Simulation::run() {
   const auto requests = static_cast<size_t>(config_.num_requests);
   while (clients_.size() < requests || !core_->idle()) {
+    if (static_cast<int32_t>(clients_.size()) == config_.restart_after && restarts_ == 0 &&
+        core_->idle()) {
+      restart();
+    }
     if (++step_ > kStepsMax) return "no end after " + std::to_string(step_) + " steps";
     if (const std::string wrong = one_step(); !wrong.empty()) {
       return "step " + std::to_string(step_) + ": " + wrong;
@@ -42,14 +85,19 @@ std::string Simulation::one_step() {
   const Status status = core_->step();
   if (!status.ok()) return std::string(status.message());
   const runtime::StepPlan& plan = *core_->last_plan();
-  if (!idle && plan.num_tokens == 0 && plan.expired.empty())
+  if (!idle && plan.num_tokens == 0 && plan.expired.empty() && !core_->waits_for_pages()) {
     return "requests wait and nothing runs";
+  }
   num_preempted_ += plan.num_preempted;
+  num_drafted_ += plan.num_drafts;
   history_ = fake_mix(history_, static_cast<uint64_t>(plan.num_tokens));
-  for (std::string wrong :
-       {check_blocks(core_->scheduler()), check_bounds(core_->scheduler(), plan, bounds_),
-        fairness_.after_step(core_->scheduler())}) {
+  for (std::string wrong : {check_blocks(core_->scheduler()), check_swap(core_->scheduler()),
+                            check_bounds(core_->scheduler(), plan, bounds_),
+                            fairness_.after_step(core_->scheduler())}) {
     if (!wrong.empty()) return wrong;
+  }
+  if (swap_device_ != nullptr && !swap_device_->violation().empty()) {
+    return swap_device_->violation();
   }
   for (const auto& client : clients_) {
     if (std::string wrong = client->read(clock_.now_us()); !wrong.empty()) return wrong;
@@ -61,10 +109,15 @@ std::string Simulation::one_step() {
 
 void Simulation::let_requests_come() {
   const auto left = config_.num_requests - static_cast<int32_t>(clients_.size());
+  const bool must_end = static_cast<int32_t>(clients_.size()) == config_.restart_after;
+  if (must_end && restarts_ == 0) return;
   if (left == 0 || !random_.one_in(config_.arrival_odds)) return;
   const bool burst = config_.bursts && random_.one_in(4);
   const int32_t count = burst ? std::min(left, random_.between(4, 30)) : 1;
-  for (int32_t i = 0; i < count; ++i) submit();
+  for (int32_t i = 0; i < count; ++i) {
+    submit();
+    if (restarts_ == 0 && static_cast<int32_t>(clients_.size()) == config_.restart_after) return;
+  }
 }
 
 void Simulation::submit() {
@@ -74,7 +127,9 @@ void Simulation::submit() {
       .enable_prefix_caching = config_.engine.enable_prefix_caching,
       .vocab_size = config_.model.vocab_size,
       .now_us = clock_.now_us(),
-      .stream_events_max = static_cast<size_t>(config_.engine.stream_events_max)};
+      .stream_events_max = static_cast<size_t>(config_.engine.stream_events_max),
+      .draft_tokens_max = config_.engine.draft_tokens_max(),
+      .ngram = config_.engine.ngram_options()};
   auto client = std::make_unique<SimClient>(request, &config_, clock_.now_us());
   draw_faults(client.get());
   auto state = runtime::make_request_state(std::move(request), options);
@@ -165,12 +220,16 @@ void Simulation::let_clients_act() {
 std::string Simulation::check_end() {
   for (const auto& client : clients_) {
     if (std::string wrong = client->read_all(clock_.now_us()); !wrong.empty()) return wrong;
+    num_accepted_ += client->accepted_tokens();
     if (!client->ended()) {
       return "request " + std::to_string(client->request().id.value) + " never ended";
     }
     history_ = fake_mix(history_, client->conversation().size());
   }
-  if (core_->scheduler().pool().num_used() != 0) return "blocks are still in use at the end";
+  add_swap_counts();
+  const runtime::PageSwapper* swapper = core_->scheduler().swapper();
+  const int32_t loading = swapper == nullptr ? 0 : swapper->num_loading();
+  if (core_->scheduler().pool().num_used() != loading) return "blocks are still in use at the end";
   return "";
 }
 

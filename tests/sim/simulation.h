@@ -24,11 +24,22 @@ class Simulation {
 
   int64_t num_steps() const { return step_; }
   int64_t num_preempted() const { return num_preempted_; }
-  int64_t num_hit_tokens() const { return core_->scheduler().prefix_stats().hit_tokens; }
+  int64_t num_drafted() const { return num_drafted_; }
+  int64_t num_accepted() const { return num_accepted_; }
+  int64_t num_hit_tokens() const {
+    return hits_before_ + core_->scheduler().prefix_stats().hit_tokens;
+  }
+  /// Pages that came back from the swap file, and those that were refused.
+  int64_t num_pages_loaded() const { return pages_loaded_; }
+  int64_t num_pages_refused() const { return pages_refused_; }
+  int64_t num_restarts() const { return restarts_; }
   /// A number that follows from every event of the history.
   uint64_t history() const { return history_; }
 
  private:
+  void make_core();
+  void restart();
+  void add_swap_counts();
   std::string one_step();
   void let_requests_come();
   void submit();
@@ -42,12 +53,19 @@ class Simulation {
   const SimConfig config_;
   SimRandom random_;
   ManualClock clock_;
+  runtime::EngineMetrics* metrics_;
+  std::unique_ptr<FakeSwapStore> swap_store_;  // lives through restarts, as a file does
+  FakeSwapDevice::Truth swap_truth_;
+  FakeSwapDevice* swap_device_ = nullptr;  // the core's
   std::unique_ptr<runtime::EngineCore> core_;
   runtime::SchedulerOptions bounds_;
   FairnessChecker fairness_;
   std::vector<std::unique_ptr<SimClient>> clients_;
   int64_t step_ = 0;
   int64_t num_preempted_ = 0;
+  int64_t num_drafted_ = 0, num_accepted_ = 0;
+  int64_t hits_before_ = 0;  // in engines before the restart
+  int64_t pages_loaded_ = 0, pages_refused_ = 0, restarts_ = 0;
   uint64_t history_ = 0;
 };
 

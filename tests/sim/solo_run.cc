@@ -27,6 +27,11 @@ void SoloRun::take_in(TokenId token, AttentionForm form) {
   tokens_.push_back(token);
 }
 
+void SoloRun::look() {
+  fake_logits(context_, logits_.data(), model_->vocab_size);
+  add_habit(tokens_.back(), model_->habit, logits_.data(), model_->vocab_size);
+}
+
 TokenLogprobs SoloRun::score(TokenId token, int32_t top) const {
   runtime::LogprobScorer scorer;
   return *scorer.score(logits_, token, top);
@@ -35,7 +40,7 @@ TokenLogprobs SoloRun::score(TokenId token, int32_t top) const {
 SoloRun::Next SoloRun::next() {
   MOLE_CHECK(!ended_);
   const SamplingParams& sampling = request_->sampling;
-  fake_logits(context_, logits_.data(), model_->vocab_size);
+  look();
   runtime::SampleContext context;
   context.params = &sampling;
   const bool penalties = sampling.presence_penalty != 0 || sampling.frequency_penalty != 0 ||
@@ -68,7 +73,7 @@ std::vector<TokenLogprobs> SoloRun::score_prompt(const GenerateRequest& request,
   SoloRun run(&first, 0, &model);
   std::vector<TokenLogprobs> scores;
   for (size_t i = 1; i < request.prompt.size(); ++i) {
-    fake_logits(run.context_, run.logits_.data(), model.vocab_size);
+    run.look();
     scores.push_back(run.score(request.prompt[i], request.sampling.prompt_logprobs));
     run.take_in(request.prompt[i], AttentionForm::kExpanded);
   }

@@ -34,6 +34,7 @@ class SoloRun {
                                                           const FakeModelOptions& model);
 
  private:
+  void look();
   void take_in(TokenId token, model::AttentionForm form);
   runtime::TokenLogprobs score(TokenId token, int32_t top) const;
 
