@@ -40,6 +40,29 @@ void declare_model_options(Options& options, Settings* s) {
               "longest wait of a request in the queue");
 }
 
+void declare_step_options(Options& options, Settings* s) {
+  options.add("target-itl-ms", &s->target_itl_ms, 0, 60'000, "MS",
+              "wanted time between two tokens of a sequence: prompts are cut so that steps keep to "
+              "it, 0 = off");
+  options.add("prefill-chunk-min", &s->prefill_chunk_min, 1, 65'536, "TOKENS",
+              "prompt tokens of a step, whatever the target");
+  options.add_choice("speculative-method", &s->speculative_method, {"none", "ngram", "mtp"},
+                     "tokens that are guessed and verified together: from what followed the same "
+                     "few tokens before, or by the model's multi-token-prediction module");
+  options.add("num-speculative-tokens", &s->num_speculative_tokens, 1, 16, "TOKENS",
+              "most guesses of a sequence in one step");
+  options.add("prompt-lookup-min", &s->prompt_lookup_min, 1, 16, "TOKENS",
+              "ngram: tokens that must agree at least");
+  options.add("prompt-lookup-max", &s->prompt_lookup_max, 1, 16, "TOKENS",
+              "ngram: tokens that are compared at most");
+}
+
+runtime::SpeculativeMethod speculative_method(const std::string& name) {
+  if (name == "ngram") return runtime::SpeculativeMethod::kNgram;
+  if (name == "mtp") return runtime::SpeculativeMethod::kMtp;
+  return runtime::SpeculativeMethod::kNone;
+}
+
 void declare_server_options(Options& options, Settings* s) {
   options.add("host", &s->host, "numeric address to listen on");
   options.add("port", &s->port, 0, 65'535, "", "TCP port, 0 = any free one");
@@ -55,14 +78,25 @@ void declare_server_options(Options& options, Settings* s) {
                      "least level of log lines");
   options.add("version", &s->version, "print the version and exit");
   options.add("print-config", &s->print_config, "print the options as YAML and exit");
+  options.add("plan", &s->plan,
+              "print the bytes of memory that weights, cache and work will take, and exit; loads "
+              "nothing");
 }
 
 }  // namespace
 
 void declare_options(Options& options, Settings* settings) {
   declare_model_options(options, settings);
+  declare_step_options(options, settings);
   declare_server_options(options, settings);
   declare_options(options, &settings->limits);
+}
+
+model::LoadOptions load_options(const Settings& settings) {
+  return {.dtype = settings.dtype,
+          .quantization = settings.quantization,
+          .threads = static_cast<int32_t>(settings.threads),
+          .mtp = settings.speculative_method == "mtp"};
 }
 
 runtime::EngineOptions engine_options(const Settings& settings) {
@@ -76,6 +110,12 @@ runtime::EngineOptions engine_options(const Settings& settings) {
   options.max_queued_tokens = settings.max_queued_tokens;
   options.queue_wait_max_us = settings.queue_wait_max_ms * 1'000;
   options.enable_prefix_caching = settings.enable_prefix_caching;
+  options.target_itl_us = settings.target_itl_ms * 1'000;
+  options.prefill_chunk_min = static_cast<int32_t>(settings.prefill_chunk_min);
+  options.speculative_method = speculative_method(settings.speculative_method);
+  options.num_speculative_tokens = static_cast<int32_t>(settings.num_speculative_tokens);
+  options.prompt_lookup_min = static_cast<int32_t>(settings.prompt_lookup_min);
+  options.prompt_lookup_max = static_cast<int32_t>(settings.prompt_lookup_max);
   options.max_sequences_per_request = static_cast<int32_t>(settings.limits.n_max);
   return options;
 }

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "base/options.h"
+#include "model/registry.h"
 #include "runtime/engine.h"
 #include "server/limits.h"
 
@@ -26,6 +27,12 @@ struct Settings {
   int64_t max_model_len = 0;
   int64_t max_num_seqs = runtime::EngineOptions{}.max_num_seqs;
   int64_t max_num_batched_tokens = runtime::EngineOptions{}.max_num_batched_tokens;
+  int64_t target_itl_ms = 0;
+  int64_t prefill_chunk_min = runtime::EngineOptions{}.prefill_chunk_min;
+  std::string speculative_method = "none";
+  int64_t num_speculative_tokens = runtime::EngineOptions{}.num_speculative_tokens;
+  int64_t prompt_lookup_min = runtime::EngineOptions{}.prompt_lookup_min;
+  int64_t prompt_lookup_max = runtime::EngineOptions{}.prompt_lookup_max;
   int64_t max_queued_requests = runtime::EngineOptions{}.max_queued_requests;
   int64_t max_queued_tokens = 0;
   int64_t queue_wait_max_ms = runtime::EngineOptions{}.queue_wait_max_us / 1'000;
@@ -38,12 +45,16 @@ struct Settings {
   std::string log_level = "info";
   bool version = false;
   bool print_config = false;
+  bool plan = false;
   ServerLimits limits;
 
   const std::string& model_path() const { return model.empty() ? model_dir : model; }
 };
 
 void declare_options(Options& options, Settings* settings);
+
+/// How `settings` ask for the model to be loaded.
+model::LoadOptions load_options(const Settings& settings);
 
 /// The engine's options that `settings` ask for.
 runtime::EngineOptions engine_options(const Settings& settings);
