@@ -40,6 +40,7 @@ StatusOr<Config> read_config(const Json& json) {
   config.num_local_experts = small("num_local_experts", kExpertsMax);
   config.info.num_experts = config.num_local_experts;
   config.num_experts_per_tok = small("num_experts_per_tok", config.num_local_experts);
+  config.info.num_experts_per_token = config.num_experts_per_tok;
   reader.choice_or("hidden_act", "silu", {"silu"});
   config.rms_norm_eps = reader.number_or("rms_norm_eps", 1e-5, 1e-12, 1.0);
   config.tie_word_embeddings = reader.flag_or("tie_word_embeddings", false);
