@@ -7,8 +7,11 @@
 #include <gtest/gtest.h>
 
 #include "runtime/batch_builder.h"
+#include "runtime/plan_recorder.h"
+#include "runtime/sample_context.h"
 #include "runtime/sampler.h"
 #include "runtime/scheduler.h"
+#include "runtime/step_time_model.h"
 #include "tests/runtime/test_requests.h"
 
 namespace {
@@ -33,10 +36,13 @@ class WarmEngine {
                     .max_num_seqs = 8,
                     .max_num_batched_tokens = 128,
                     .max_scored_rows = 8,
-                    .queue_wait_max_us = 1'000'000}),
+                    .queue_wait_max_us = 1'000'000,
+                    .target_itl_us = 4000,
+                    .prefill_chunk_min = 8,
+                    .max_draft_rows = 32}),
         builder_({.max_tokens = 128,
                   .max_sequences = 8,
-                  .max_logit_rows = 16,
+                  .max_logit_rows = 48,
                   .max_blocks_per_sequence = 8}),
         sampler_(kTestVocab),
         logits_(kTestVocab) {
@@ -54,35 +60,53 @@ class WarmEngine {
   // The number of allocations of one step.
   int64_t step() {
     const int64_t before = allocations;
-    const StepPlan& plan = scheduler_.plan(0);
+    const StepPlan& plan = scheduler_.plan(0, step_times_.cost());
     preempted_ += plan.num_preempted;
     builder_.build(plan);
     for (const PlannedChunk& chunk : plan.chunks) {
       scheduler_.computed(chunk);
-      if (!chunk.samples) continue;
-      Sequence* sequence = chunk.sequence;
-      SampleContext context;
-      context.params = &sequence->request->request.sampling;
-      context.counts = &sequence->counts;
-      context.position = static_cast<uint64_t>(sequence->num_tokens());
-      scheduler_.append(sequence, *sampler_.sample(logits_, context));
-      if (sequence->num_generated() == context.params->max_tokens) {
-        scheduler_.finish(sequence, FinishReason::kLength);
-      }
+      if (chunk.samples) sample(chunk);
     }
+    step_times_.observe(plan.work, 1e-3 + 1e-5 * plan.num_tokens);
     return allocations - before;
   }
 
   bool idle() const { return scheduler_.idle(); }
   int64_t preempted() const { return preempted_; }
+  int64_t accepted() const { return accepted_; }
 
  private:
+  // As EngineCore does it: on behind every draft that is right.
+  void sample(const PlannedChunk& chunk) {
+    Sequence* sequence = chunk.sequence;
+    const int32_t max_tokens = sequence->request->request.sampling.max_tokens;
+    int32_t right = 0;
+    for (int32_t i = 0;; ++i) {
+      const SampleContext context = sample_context(*sequence, {});
+      scheduler_.append(sequence, *sampler_.sample(logits_, context));
+      if (sequence->num_generated() == max_tokens) {
+        return scheduler_.finish(sequence, FinishReason::kLength);
+      }
+      if (i == chunk.num_drafts || sequence->tokens.back() != sequence->drafts[i]) break;
+      scheduler_.accept(sequence);
+      ++right;
+    }
+    accepted_ += right;
+    if (chunk.num_drafts > 0) {
+      sequence->draft_record.note(chunk.num_drafts, right, sequence->num_generated());
+    }
+    sequence->drafts.clear();
+    sequence->ngrams.propose(sequence->tokens, kTestDrafts, &sequence->drafts);
+  }
+
   Scheduler scheduler_;
   BatchBuilder builder_;
   Sampler sampler_;
+  PlanRecorder recorder_{4, 16};
   std::vector<float> logits_;
   std::deque<std::unique_ptr<RequestState>> requests_;
-  int64_t preempted_ = 0;
+  StepTimeModel step_times_{0.1};
+  int64_t preempted_ = 0, accepted_ = 0;
 };
 
 TEST(AllocationTest, AWarmStepAllocatesNothing) {
@@ -100,7 +124,8 @@ TEST(AllocationTest, AWarmStepAllocatesNothing) {
     ++steps;
   }
   EXPECT_GT(steps, 300);
-  EXPECT_GT(engine.preempted(), 0);  // the hard path is among them
+  EXPECT_GT(engine.preempted(), 0);  // the hard paths are among them
+  EXPECT_GT(engine.accepted(), 100);
   EXPECT_EQ(total, 0);
 }
 

@@ -219,9 +219,10 @@ TEST_F(SchedulerTest, OneThatDoesNotFitIsPassedOverOnlySoOften) {
 TEST_F(SchedulerTest, PlanAsJsonHoldsNoTokens) {
   make(options(8, 4, 64));
   add({.prompt = {71, 72, 73}, .max_tokens = 3});
-  EXPECT_EQ(scheduler_->plan(0).to_json(),
-            R"({"tokens":3,"logit_rows":1,"preempted":0,"expired":0,"chunks":[{"request":1,)"
-            R"("index":0,"first":0,"count":3,"form":"expanded","logits":1,"drafts":0,"samples":true}]})");
+  EXPECT_EQ(
+      scheduler_->plan(0).to_json(),
+      R"({"tokens":3,"logit_rows":1,"preempted":0,"expired":0,"chunks":[{"request":1,)"
+      R"("index":0,"first":0,"count":3,"form":"expanded","logits":1,"drafts":0,"samples":true}]})");
 }
 
 }  // namespace

@@ -10,6 +10,7 @@
 namespace mole::runtime {
 
 inline constexpr int32_t kTestVocab = 97;
+inline constexpr int32_t kTestDrafts = 4;
 
 struct TestRequest {
   uint64_t id = 1;
@@ -38,7 +39,9 @@ inline std::unique_ptr<RequestState> make_test_request(const TestRequest& wanted
                                     .enable_prefix_caching = wanted.enable_prefix_caching,
                                     .vocab_size = kTestVocab,
                                     .now_us = wanted.now_us,
-                                    .stream_events_max = 64};
+                                    .stream_events_max = 64,
+                                    .draft_tokens_max = kTestDrafts,
+                                    .ngram = {.min = 1, .max = 3}};
   return make_request_state(std::move(request), options);
 }
 

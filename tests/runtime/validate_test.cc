@@ -180,6 +180,19 @@ TEST_F(ValidateTest, OptionsOutOfRangeAreNamed) {
   refused("max-queued-tokens", [](auto* o) { o->max_queued_tokens = -1; });
   refused("queue-wait-max-us", [](auto* o) { o->queue_wait_max_us = -1; });
   refused("stream-events-max", [](auto* o) { o->stream_events_max = 0; });
+  refused("target-itl-us", [](auto* o) { o->target_itl_us = -1; });
+  refused("prefill-chunk-min", [](auto* o) { o->prefill_chunk_min = 0; });
+  refused("speculative-method", [](auto* o) { o->speculative_method = SpeculativeMethod::kMtp; });
+  const auto ngram = [](auto change) {
+    return [change](EngineOptions* o) {
+      o->speculative_method = SpeculativeMethod::kNgram;
+      change(o);
+    };
+  };
+  refused("num-speculative-tokens", ngram([](auto* o) { o->num_speculative_tokens = 0; }));
+  refused("num-speculative-tokens", ngram([](auto* o) { o->num_speculative_tokens = 17; }));
+  refused("prompt-lookup-min", ngram([](auto* o) { o->prompt_lookup_min = 0; }));
+  refused("prompt-lookup-max", ngram([](auto* o) { o->prompt_lookup_max = 1; }));
   refused("max-sequences-per-request", [](auto* o) { o->max_sequences_per_request = 129; });
 }
 
