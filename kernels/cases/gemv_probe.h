@@ -27,13 +27,15 @@ class GemvProbe {
   GemvProbe& operator=(const GemvProbe&) = delete;
 
   int64_t bytes() const { return blocks_ * kBlockBytes; }
-  /// Bytes per second of one read of the next `bytes` (rounded up to 128 KiB a thread, at most
-  /// all), with the team's threads. Successive reads walk through the memory, so that none finds
-  /// its weights cached.
-  double rate(ThreadTeam& team, int64_t bytes);
+  enum class Order { kOneStream, kEightStreams };
+  /// Bytes per second of one read of the next `bytes` (rounded up to 512 KiB, at most all), with
+  /// the team's threads. Successive reads walk through the memory, so that none finds its weights
+  /// cached.
+  double rate(ThreadTeam& team, int64_t bytes, Order order = Order::kOneStream);
 
   static constexpr int64_t kDepth = 2048;  // of the vector
-  static constexpr int64_t kBlockBytes = kDepth * 32 * 2;
+  static constexpr int64_t kStreams = 8;
+  static constexpr int64_t kBlockBytes = kDepth * 16 * kStreams * 2;
 
  private:
   struct Free {
