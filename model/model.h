@@ -81,6 +81,7 @@ struct ModelInfo {
   int32_t num_experts = 0;            // routed experts per MoE layer, 0 if dense
   int32_t num_experts_per_token = 0;  // of them, 0 if dense
   int32_t num_moe_layers = 0;
+  std::string fingerprint;  // of the weights and their form, if LoadOptions asked for it
   std::vector<TokenId> eos_token_ids;
   TokenId bos_token_id = -1;
 };

@@ -11,6 +11,7 @@
 #include "model/layers/serving_model.h"
 #include "model/mixtral/model.h"
 #include "model_loader/checkpoint.h"
+#include "model_loader/fingerprint.h"
 
 namespace mole::model {
 
@@ -55,6 +56,9 @@ StatusOr<std::unique_ptr<Model>> load(const std::filesystem::path& folder,
   const kernels::WeightFormat format =
       quantization.keep_stored ? weight_format(checkpoint->stored_format()) : quantization.format;
   decoder->mutable_info().quantization = kernels::format_name(format);
+  if (options.fingerprint) {
+    decoder->mutable_info().fingerprint = loader::fingerprint(*checkpoint);
+  }
   return std::make_unique<ServingModel>(std::move(decoder));
 }
 

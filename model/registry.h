@@ -20,6 +20,8 @@ struct LoadOptions {
   /// (num_nextn_predict_layers 0 or absent) is then refused. The cache must have
   /// ModelInfo::cache_layers() layers.
   bool mtp = false;
+  /// Fills ModelInfo::fingerprint, which costs a look at every tensor's page.
+  bool fingerprint = false;
 };
 
 /// Reads the checkpoint directory, checks everything, packs the weights.

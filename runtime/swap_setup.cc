@@ -31,7 +31,7 @@ Status refuse(const std::string& field, const std::string& value, const std::str
 Sha256Digest swap_fingerprint(const model::ModelInfo& info, const model::KvCacheShape& shape) {
   std::string text = "mole kv page";
   for (const std::string& part :
-       {info.fingerprint, info.architecture, std::to_string(kArithmetic),
+       {info.fingerprint, info.architecture, info.quantization, std::to_string(kArithmetic),
         std::string(dtype_name(shape.dtype)), std::string(kernels::kv_format_name(shape.format)),
         std::to_string(info.num_layers), std::to_string(shape.entry_elements),
         std::to_string(shape.rope_elements), std::to_string(model::kBlockTokens)}) {
@@ -49,10 +49,6 @@ Status resolve_swap(EngineOptions* options, const model::ModelInfo& info) {
   if (!options->enable_prefix_caching) {
     return refuse("kv-swap-file", options->kv_swap_file,
                   "none without enable-prefix-caching, whose pages it holds");
-  }
-  if (info.fingerprint.empty()) {
-    return refuse("kv-swap-file", options->kv_swap_file,
-                  "none with a model that was loaded without a fingerprint");
   }
   const uint64_t page_bytes = page_bytes_of(*options, info);
   const auto most = static_cast<int64_t>(
@@ -72,6 +68,10 @@ Status resolve_swap(EngineOptions* options, const model::ModelInfo& info) {
 StatusOr<std::unique_ptr<SwapDevice>> open_swap(const EngineOptions& options,
                                                 const model::ModelInfo& info) {
   if (options.kv_swap_file.empty()) return std::unique_ptr<SwapDevice>();
+  if (info.fingerprint.empty()) {
+    return refuse("kv-swap-file", options.kv_swap_file,
+                  "none with a model that was loaded without a fingerprint");
+  }
   const uint64_t page_bytes = page_bytes_of(options, info);
   const SwapGeometry geometry{
       page_bytes, SwapGeometry::slots_in(static_cast<uint64_t>(options.kv_swap_bytes), page_bytes)};

@@ -30,6 +30,11 @@ void declare_model_options(Options& options, Settings* s) {
   options.add_choice("kv-cache-dtype", &s->kv_cache_dtype,
                      {"auto", "float32", "bfloat16", "int8", "fp8"},
                      "type of the KV cache, auto = the model's; int8 and fp8 hold more tokens");
+  options.add("kv-swap-file", &s->kv_swap_file,
+              "file that keeps the prefix cache's pages for which memory has no room, also across "
+              "restarts [none]");
+  options.add("kv-swap-bytes", &s->kv_swap_bytes, 0, kInt64Max, "BYTES",
+              "size of that file, 0 = 4 times the KV cache");
   options.add("enable-prefix-caching", &s->enable_prefix_caching,
               "share the cache of equal prompt beginnings");
   options.add("max-queued-requests", &s->max_queued_requests, 1, kInt32Max, "",
@@ -96,7 +101,8 @@ model::LoadOptions load_options(const Settings& settings) {
   return {.dtype = settings.dtype,
           .quantization = settings.quantization,
           .threads = static_cast<int32_t>(settings.threads),
-          .mtp = settings.speculative_method == "mtp"};
+          .mtp = settings.speculative_method == "mtp",
+          .fingerprint = !settings.kv_swap_file.empty()};
 }
 
 runtime::EngineOptions engine_options(const Settings& settings) {
@@ -106,6 +112,8 @@ runtime::EngineOptions engine_options(const Settings& settings) {
   options.max_num_batched_tokens = static_cast<int32_t>(settings.max_num_batched_tokens);
   options.kv_cache_bytes = settings.kv_cache_memory_bytes;
   options.kv_cache_dtype = settings.kv_cache_dtype;
+  options.kv_swap_file = settings.kv_swap_file;
+  options.kv_swap_bytes = settings.kv_swap_bytes;
   options.max_queued_requests = static_cast<int32_t>(settings.max_queued_requests);
   options.max_queued_tokens = settings.max_queued_tokens;
   options.queue_wait_max_us = settings.queue_wait_max_ms * 1'000;

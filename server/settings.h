@@ -37,6 +37,8 @@ struct Settings {
   int64_t max_queued_tokens = 0;
   int64_t queue_wait_max_ms = runtime::EngineOptions{}.queue_wait_max_us / 1'000;
   int64_t kv_cache_memory_bytes = 0;
+  std::string kv_swap_file;
+  int64_t kv_swap_bytes = 0;
   std::string kv_cache_dtype = runtime::EngineOptions{}.kv_cache_dtype;
   bool enable_prefix_caching = true;
   std::string api_key_file;
