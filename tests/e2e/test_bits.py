@@ -71,10 +71,14 @@ class EqualBits(unittest.TestCase):
             with concurrent.futures.ThreadPoolExecutor(len(requests) if together else 1) as pool:
                 found = list(pool.map(lambda body: outcome(post(server, "/v1/completions", body)), requests))
             found.append(outcome(post(server, "/v1/completions", GROWING)))
+            self.accepted += server.metric("mole_speculative_accepted_tokens_total")
             self.preemptions = server.metric("mole_preemptions_total")
         finally:
             self.assertEqual(server.stop(), 0)
         return found
+
+    def setUp(self):
+        self.accepted = 0  # drafts, of all servers
 
     def test_servers_that_differ_give_the_same_answers(self):
         requests = draw_requests(16)
@@ -86,13 +90,29 @@ class EqualBits(unittest.TestCase):
             "all at once, 2 threads": (True, ["--threads", "2"], {}),
             "AVX2": (True, ["--threads", "1"], {"MOLE_ISA": "avx2"}),
             "chunks of 16": (True, ["--threads", "1", "--max-num-batched-tokens", "16", "--max-num-seqs", "8"], {}),
+            "n-gram drafts": (True, ["--threads", "1", "--speculative-method", "ngram", "--prompt-lookup-min", "1"], {}),
+            "n-gram drafts, alone": (False, ["--threads", "2", "--speculative-method", "ngram", "--prompt-lookup-min", "1",
+                                             "--num-speculative-tokens", "8"], {}),
+            "a pace to keep": (True, ["--threads", "1", "--target-itl-ms", "5", "--prefill-chunk-min", "4"], {}),
             "few pages": (True, ["--threads", "1", "--max-model-len", "384", "--kv-cache-memory-bytes", str(pages),
                                  "--max-queued-tokens", "100000"], {}),
         }
         for name, (together, flags, environment) in variants.items():
             with self.subTest(name):
                 self.assertEqual(self.answers(requests, together, *flags, **environment), expected)
+        self.assertGreater(self.accepted, 0, "no draft was right: nothing was shown about them")
         self.assertGreater(self.preemptions, 0, "few pages were meant to cost somebody its place")
+
+    def test_quantised_weights_keep_that(self):
+        requests = draw_requests(6)
+        plain = self.answers(requests, False, "--threads", "1")
+        for form in ("int8", "int4"):
+            with self.subTest(form):
+                flags = ["--quantization", form]
+                expected = self.answers(requests, False, *flags, "--threads", "1")
+                self.assertNotEqual(expected, plain)
+                self.assertEqual(self.answers(requests, True, *flags, "--threads", "2"), expected)
+                self.assertEqual(self.answers(requests, True, *flags, "--threads", "2", MOLE_ISA="avx2"), expected)
 
     def config(self) -> dict:
         with open(os.path.join(ARGUMENTS.model, "config.json"), encoding="utf-8") as file:
