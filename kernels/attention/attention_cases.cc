@@ -1,6 +1,8 @@
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
+#include "kernels/attention/attention_decode_bench.h"
 #include "kernels/attention/attention_error.h"
 #include "kernels/cases/case.h"
 #include "kernels/cases/tolerance.h"
@@ -13,6 +15,7 @@ struct AttentionShape {
   int64_t sequences = 1, queries = 0, first = 0;
   int32_t heads = 1, kv_heads = 1, key = 1, shared = 0, value = 1;
   bool latent = false;  // values are the first `value` numbers of the keys
+  KvFormat format = KvFormat::kModel;
 };
 
 /// One sequence's tensors; keys and values in blocks of 64 rows, NaN past the context.
@@ -39,9 +42,10 @@ class Sequence {
         for (int64_t c = 0; c < paged->columns(); ++c) paged->set(r, c, std::nan(""));
       }
     }
+    if (s.format != KvFormat::kModel) encode_keys();
     Tensor& values = s.latent ? k_ : v_;
     for (int64_t r = 0; r < context_; r += kAttentionBlock) {
-      key_blocks_.push_back(k_.row(r));
+      key_blocks_.push_back(s.format == KvFormat::kModel ? k_.row(r) : entries_.row(r));
       value_blocks_.push_back(values.row(r));
       shared_blocks_.push_back(k_shared_.row(r));
     }
@@ -75,6 +79,7 @@ class Sequence {
             .value_row_stride = s.latent ? k_.stride() : v_.stride(),
             .value_head_stride = s.latent ? s.key : s.value,
             .shared_row_stride = k_shared_.stride(),
+            .key_format = s.format,
             .out = out_.row(begin),
             .out_row_stride = out_.stride(),
             .out_head_stride = s.value,
@@ -129,11 +134,29 @@ class Sequence {
   std::vector<Tensor*> gradients() { return {&dq_, &dq_shared_, &dk_, &dk_shared_, &dv_}; }
   /// Of the keys and values that are read.
   double cache_bytes() const {
+    if (shape_.format != KvFormat::kModel) {
+      return static_cast<double>(context_ * entries_.columns() * 4);
+    }
     return static_cast<double>(context_ * (k_.columns() + v_.columns() + k_shared_.columns()) *
                                dtype_bytes(shape_.dtype));
   }
 
  private:
+  /// Keys to entries, and back to what those say.
+  void encode_keys() {
+    const KvEntryShape entry{shape_.format, shape_.dtype, shape_.value, shape_.key - shape_.value};
+    entries_ = Tensor(DType::kInt32, capacity(), entry.bytes() / 4);
+    std::vector<int64_t> slots(static_cast<std::size_t>(context_));
+    std::iota(slots.begin(), slots.end(), 0);
+    std::vector<const void*> blocks;
+    for (int64_t r = 0; r < context_; r += kAttentionBlock) blocks.push_back(entries_.row(r));
+    ThreadTeam team(1);
+    kv_write({entry, k_.data(), context_, k_.stride(), slots.data(), entries_.as<std::byte>()},
+             team);
+    const KvReadArgs read{entry, blocks.data(), 0, context_, shape_.key, k_.data(), k_.stride()};
+    kv_read(&read, 1, team);
+  }
+
   int64_t capacity() const { return (context_ + kAttentionBlock - 1) / 64 * 64; }
   static Expectation expectation(const Tensor& tensor, const std::string& name) {
     return {&tensor, name, std::vector<double>(static_cast<std::size_t>(tensor.count())), {}};
@@ -159,6 +182,7 @@ class Sequence {
   AttentionShape shape_;
   int64_t context_;
   Tensor q_, k_, v_, k_shared_, out_, logsumexp_, dout_, dq_, dq_shared_, dk_, dk_shared_, dv_;
+  Tensor entries_;  // compressed keys
   std::vector<const void*> key_blocks_, value_blocks_, shared_blocks_;
 };
 
@@ -177,7 +201,8 @@ class AttentionCase : public KernelCase {
            " after=" + std::to_string(s.first) + " heads=" + std::to_string(s.heads) + "/" +
            std::to_string(s.kv_heads) + " key=" + std::to_string(s.key) + "+" +
            std::to_string(s.shared) + " value=" + std::to_string(s.value) +
-           (s.latent ? " latent " : " ") + std::string(dtype_name(s.dtype));
+           (s.latent ? " latent " : " ") + std::string(dtype_name(s.dtype)) + " " +
+           std::string(kv_format_name(s.format));
   }
   DType dtype() const override { return DType::kFloat32; }
   double flops() const override {
@@ -261,7 +286,7 @@ AttentionShape awkward_shape(CaseRandom& random, bool whole) {
   AttentionShape s;
   s.dtype = random.float_dtype();
   s.sequences = random.between(1, 3);
-  const int64_t context = random.pick({0, 1, 2, 9, 63, 64, 65, 100, 129});
+  const int64_t context = random.pick({0, 1, 2, 9, 63, 64, 65, 100, 129, 257, 400});
   s.queries = whole ? context : std::min<int64_t>(context, random.pick({0, 1, 3, 9, 200}));
   s.first = context - s.queries;
   s.kv_heads = static_cast<int32_t>(random.between(1, 3));
@@ -270,6 +295,9 @@ AttentionShape awkward_shape(CaseRandom& random, bool whole) {
   s.shared = random.coin() ? 0 : static_cast<int32_t>(random.between(1, 20));
   s.latent = !whole && random.coin();
   s.value = static_cast<int32_t>(random.between(1, s.latent ? s.key : 50));
+  if (s.latent && s.kv_heads == 1 && s.shared == 0) {
+    s.format = static_cast<KvFormat>(random.between(0, 2));
+  }
   return s;
 }
 
@@ -295,11 +323,12 @@ std::vector<OpCases> attention_cases() {
                                                 {kBf16, 4, 512, 0, 8, 8, 32, 16, 32},
                                                 {kBf16, 1, 512, 0, 16, 16, 128, 64, 128}};
   std::vector<AttentionShape> forward = training;
-  forward.push_back({kBf16, 1, 1, 4095, 16, 1, 576, 0, 512, true});  // V2-Lite decode
-  forward.push_back({kBf16, 8, 1, 511, 8, 1, 144, 0, 128, true});    // small MLA decode
-  forward.push_back({kBf16, 1, 1, 4095, 32, 8, 128, 0, 128});        // Mixtral decode
-  return {cases<AttentionCase>("attention", false, forward),
-          cases<AttentionBackwardCase>("attention_backward", true, training)};
+  forward.push_back({kBf16, 1, 512, 3584, 16, 16, 128, 64, 128});  // a late chunk of a prompt
+  forward.push_back({kBf16, 8, 1, 511, 8, 1, 144, 0, 128, true});  // small MLA decode
+  forward.push_back({kBf16, 1, 1, 4095, 32, 8, 128, 0, 128});      // Mixtral decode
+  OpCases all = cases<AttentionCase>("attention", false, forward);
+  for (auto& make : attention_decode_benches()) all.bench.push_back(std::move(make));
+  return {all, cases<AttentionBackwardCase>("attention_backward", true, training)};
 }
 
 }  // namespace mole::kernels
