@@ -29,6 +29,7 @@ void Scheduler::plan_prefills() {
   plan_chunk(oldest, share_of_oldest(*oldest));
   std::sort(prefills_.begin(), prefills_.end(), sooner_done);
   for (Sequence* sequence : prefills_) {
+    if (left_.tokens == 0) return;
     if (sequence == oldest) {
       grow_chunk(&plan_.chunks[oldest_chunk]);
       continue;
