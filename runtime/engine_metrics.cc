@@ -59,7 +59,11 @@ EngineMetrics::EngineMetrics(Metrics* m) : swap(m) {
       m->gauge("engine_healthy", "1 while the engine serves, 0 after it failed.", {{"rank", "0"}});
   moe_imbalance_ratio = m->gauge(
       "moe_imbalance_ratio", "Tokens of the busiest expert / mean, of the most uneven MoE layer.");
+  add_counters(m);
+  add_histograms(m);
+}
 
+void EngineMetrics::add_counters(Metrics* m) {
   prefix_cache_queries =
       m->counter("prefix_cache_queries_total", "Prompt tokens looked up in the prefix cache.");
   prefix_cache_hits =
@@ -81,7 +85,9 @@ EngineMetrics::EngineMetrics(Metrics* m) : swap(m) {
   draft_tokens = m->counter("speculative_draft_tokens_total", "Drafted tokens that were verified.");
   accepted_tokens = m->counter("speculative_accepted_tokens_total",
                                "Drafted tokens that were equal to the sampled ones.");
+}
 
+void EngineMetrics::add_histograms(Metrics* m) {
   time_to_first_token = m->histogram("time_to_first_token_seconds",
                                      "From submission to the first token.", kFirstTokenSeconds);
   inter_token_latency = m->histogram("inter_token_latency_seconds",

@@ -41,6 +41,9 @@ struct EngineMetrics {
   SwapMetrics swap;
 
  private:
+  void add_counters(Metrics* m);
+  void add_histograms(Metrics* m);
+
   static constexpr size_t kReasons = 6;
   std::array<Counter, kReasons> finished_;
 };
