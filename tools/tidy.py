@@ -30,7 +30,7 @@ LAYERS = {
 FACES = {
     "runtime": {"model": {"model/model.h", "model/kv_cache.h", "model/registry.h"},
                 "kernels": {"kernels/cross_entropy/cross_entropy.h", "kernels/cpu/thread_team.h"}},
-    "server": {"model": {"model/model.h", "model/registry.h"}},
+    "server": {"model": {"model/model.h", "model/registry.h", "model/workspace.h"}},
     "load_tests": {"model": {"model/model.h", "model/kv_cache.h", "model/registry.h"}},
 }
 TORCH_FOLDERS = ("kernels/torch/", "model/layers/", "model/deepseek/", "model/mixtral/", "model/weights",
