@@ -71,11 +71,11 @@ struct ModelInfo {
   int32_t cache_layers() const { return num_layers + num_mtp_layers; }  // KvCacheShape::num_layers
   int32_t context_length = 0;                                           // max_position_embeddings
   int32_t kv_entry_elements = 0;                                        // per token and layer
-  int32_t kv_rope_elements = 0;   // of these the last, which every cache format keeps exact
-  bool kv_compressible = false;   // forward takes a cache in int8 and fp8 form
+  int32_t kv_rope_elements = 0;       // of these the last, which every cache format keeps exact
+  bool kv_compressible = false;       // forward takes a cache in int8 and fp8 form
   std::string quantization = "none";  // format of the weights, of most of them
-  DType dtype = DType::kFloat32;  // of weights, activations and a cache in the model's own form
-  int64_t weight_bytes = 0;       // resident, after packing
+  DType dtype = DType::kFloat32;      // of weights, activations and a cache in the model's own form
+  int64_t weight_bytes = 0;           // resident, after packing
   int64_t num_parameters = 0;
   int64_t num_active_parameters = 0;  // per token
   int32_t num_experts = 0;            // routed experts per MoE layer, 0 if dense
