@@ -77,7 +77,7 @@ struct LinearArgs {
   const int32_t* x_rows = nullptr;
   const int32_t* y_rows = nullptr;
   // For the kernels' own use, when they compute a part of a product (linear_impl.h):
-  const BFloat16* x_tiles = nullptr;  // x as pack_rows left it; null = not packed
+  const BFloat16* x_tiles = nullptr;  // x as pack_all_rows left it; null = as it is
   int64_t y_column = 0;               // the product's column that y's first one stands for
 };
 

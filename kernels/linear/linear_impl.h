@@ -54,9 +54,9 @@ bool uses_tiles(const LinearArgs& args);
 inline constexpr int64_t kSharedBytes = int64_t{32} << 20;
 /// Bytes that x takes there.
 int64_t shared_bytes(const LinearArgs& args);
-/// Packs x of every product that uses tiles, all threads together, and points x_tiles to it. What
-/// finds no room in kSharedBytes is left as it is: its threads pack for themselves. Memory of the
-/// calling thread, until the next call there.
+/// Packs x of every product that uses tiles (or rounds it for int8 weights), all threads together,
+/// and points x_tiles to it. What finds no room in kSharedBytes is left as it is: its threads pack
+/// for themselves. Memory of the calling thread, until the next call there.
 void pack_all_rows(std::span<LinearArgs> products, ThreadTeam& team);
 /// Computes it in the calling thread, which must flush denormals (a ThreadTeam's does).
 /// Uses thread_scratch's kLinear.

@@ -80,11 +80,10 @@ void block(const LinearArgs& args, const Int8Panels& panels, const Int8Rows& x, 
 
 void linear_int8(const LinearArgs& args, const LinearPart& part) {
   const Int8Panels panels(*args.weight);
-  const int64_t turn = std::min(kStagedRows, part.row_end - part.row_begin);
-  const Int8Rows x = int8_rows_in_scratch(*args.weight, turn);
-  for (int64_t row = part.row_begin; row < part.row_end; row += turn) {
-    const int64_t count = std::min(turn, part.row_end - row);
-    quantize_rows(args, row, count, x);
+  const Int8Turns turns(args, part, kStagedRows);
+  for (int64_t row = part.row_begin; row < part.row_end; row += turns.rows()) {
+    const int64_t count = std::min(turns.rows(), part.row_end - row);
+    const Int8Rows x = turns.take(row, count);
     for (int64_t panel = part.panel_begin; panel < part.panel_end; ++panel) {
       int64_t i = 0;
       for (; i + kRows <= count; i += kRows) block<kRows>(args, panels, x, i, row + i, panel);

@@ -1,7 +1,7 @@
 // linear with int8 factors by VPDPBUSD, for few rows: the weight's way from memory is what counts,
-// so panels are read one after the other as one stream. The instruction multiplies unsigned by
-// signed bytes: the weight is raised by 128, and 128 times the sum of x's codes is taken off again.
-// The sums wrap around at 2^32 on the way and are right in the end.
+// and memory's prefetchers follow several panels side by side faster than one. The instruction
+// multiplies unsigned by signed bytes: the weight is raised by 128, and 128 times the sum of x's
+// codes is taken off again. The sums wrap around at 2^32 on the way and are right in the end.
 #include <immintrin.h>
 
 #include <algorithm>
@@ -14,8 +14,8 @@ namespace mole::kernels {
 namespace avx512 {
 namespace {
 
-constexpr int kRows = 4;
-constexpr int64_t kPrefetch = 4096;  // bytes ahead of the reader
+constexpr int64_t kStagedRows = 64;
+constexpr int64_t kPrefetch = 2048;  // bytes ahead of the reader in each panel
 
 inline __m512i quad_of(const int8_t* x) {
   int32_t quad;
@@ -23,88 +23,117 @@ inline __m512i quad_of(const int8_t* x) {
   return _mm512_set1_epi32(quad);
 }
 
-/// Sums over `tiles` tiles of R rows by 16 outputs, two chains a row (one row: four).
-template <int R>
-void vnni_dot(const int8_t* const (&x)[R], const std::byte* w, int64_t tiles, I32x16 (&sums)[R]) {
-  constexpr int kChains = R == 1 ? 4 : 2;
-  const __m512i raise = _mm512_set1_epi8(static_cast<char>(0x80));
-  __m512i sum[R][kChains];
-#pragma GCC unroll 4
-  for (int r = 0; r < R; ++r) {
-#pragma GCC unroll 4
-    for (int c = 0; c < kChains; ++c) sum[r][c] = _mm512_setzero_si512();
+/// R rows from the turn's row `first` on by P panels from `panel` on.
+template <int R, int P>
+class VnniBlock {
+ public:
+  VnniBlock(const Int8Panels& panels, const Int8Rows& x, int64_t first, int64_t panel)
+      : panels_(panels), x_(x), first_(first), panel_(panel) {}
+
+  void run(const LinearArgs& args, int64_t row) {
+    for (auto& line : total_) {
+      for (F32x16& sum : line) sum = zero16();
+    }
+    for (int64_t run = 0; run < x_.runs; ++run) {
+      I32x16 sums[R][P];
+      dot(run, sums);
+      finish(run, sums);
+    }
+    for (int r = 0; r < R; ++r) {
+      for (int p = 0; p < P; ++p) store_panel(args, row + r, panel_ + p, total_[r][p]);
+    }
   }
-  for (int64_t t = 0; t < tiles; ++t, w += kInt8Tile) {
-    const int64_t k = t * kInt8TileK;
-#pragma GCC unroll 16
-    for (int q = 0; q < 16; ++q) {
-      const std::byte* line = w + 64 * q;
-      _mm_prefetch(reinterpret_cast<const char*>(line) + kPrefetch, _MM_HINT_T0);
-      const __m512i weight = _mm512_xor_si512(_mm512_loadu_si512(line), raise);
+
+ private:
+  void dot(int64_t run, I32x16 (&sums)[R][P]) const {
+    const __m512i raise = _mm512_set1_epi8(static_cast<char>(0x80));
+    __m512i sum[R][P];
 #pragma GCC unroll 4
-      for (int r = 0; r < R; ++r) {
-        __m512i& chain = sum[r][q % kChains];
-        chain = _mm512_dpbusd_epi32(chain, weight, quad_of(x[r] + k + 4 * q));
+    for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 8
+      for (int p = 0; p < P; ++p) sum[r][p] = _mm512_setzero_si512();
+    }
+    const int8_t* x = x_.codes + first_ * x_.stride + run * x_.run;
+    const std::byte* w = panels_.codes(panel_, run);
+    const int64_t bytes = panels_.bytes;
+    const int64_t last = bytes - kPrefetch - (w - panels_.panel(panel_));
+    for (int64_t t = 0; t < panels_.run_tiles(); ++t, w += kInt8Tile, x += kInt8TileK) {
+      // Past a panel's end comes the panel that will be read after it.
+      const int64_t ahead = kPrefetch + (t * kInt8Tile < last ? 0 : (P - 1) * bytes);
+#pragma GCC unroll 2
+      for (int q = 0; q < 16; ++q) {
+        __m512i quad[R];
+#pragma GCC unroll 4
+        for (int r = 0; r < R; ++r) quad[r] = quad_of(x + r * x_.stride + 4 * q);
+#pragma GCC unroll 8
+        for (int p = 0; p < P; ++p) {
+          const std::byte* line = w + p * bytes + 64 * q;
+          _mm_prefetch(reinterpret_cast<const char*>(line) + ahead, _MM_HINT_T0);
+          const __m512i weight = _mm512_xor_si512(_mm512_loadu_si512(line), raise);
+#pragma GCC unroll 4
+          for (int r = 0; r < R; ++r) {
+            sum[r][p] = _mm512_dpbusd_epi32(sum[r][p], weight, quad[r]);
+          }
+        }
+      }
+    }
+#pragma GCC unroll 4
+    for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 8
+      for (int p = 0; p < P; ++p) sums[r][p].v = sum[r][p];
+    }
+  }
+
+  void finish(int64_t run, I32x16 (&sums)[R][P]) {
+    for (int r = 0; r < R; ++r) {
+      const int64_t at = (first_ + r) * x_.runs + run;
+      const uint32_t raised = uint32_t{128} * static_cast<uint32_t>(x_.sums[at]);
+      const __m512i taken = _mm512_set1_epi32(static_cast<int32_t>(raised));
+      for (int p = 0; p < P; ++p) {
+        const I32x16 sum{_mm512_sub_epi32(sums[r][p].v, taken)};
+        const float* scales = panels_.scales(panel_ + p, run);
+        total_[r][p] = panels_.format == WeightFormat::kInt8
+                           ? finish_run(sum, x_.scales[at], scales)
+                           : finish_group(sum, x_.scales[at], scales, total_[r][p]);
       }
     }
   }
-#pragma GCC unroll 4
-  for (int r = 0; r < R; ++r) {
-    __m512i whole = _mm512_add_epi32(sum[r][0], sum[r][1]);
-    if constexpr (kChains == 4) {
-      whole = _mm512_add_epi32(whole, _mm512_add_epi32(sum[r][2], sum[r][3]));
-    }
-    sums[r].v = whole;
-  }
-}
 
-template <int R>
-void vnni_block(const LinearArgs& args, const Int8Panels& panels, const Int8Rows& x, int64_t first,
-                int64_t row, int64_t panel) {
-  F32x16 total[R];
-  for (F32x16& sum : total) sum = zero16();
-  for (int64_t run = 0; run < x.runs; ++run) {
-    const int8_t* codes[R];
-    for (int r = 0; r < R; ++r) codes[r] = x.codes + (first + r) * x.stride + run * x.run;
-    I32x16 sums[R];
-    vnni_dot<R>(codes, panels.codes(panel, run), panels.run_tiles(), sums);
-    const float* scales = panels.scales(panel, run);
-    for (int r = 0; r < R; ++r) {
-      const int64_t at = (first + r) * x.runs + run;
-      const uint32_t raised = uint32_t{128} * static_cast<uint32_t>(x.sums[at]);
-      sums[r].v = _mm512_sub_epi32(sums[r].v, _mm512_set1_epi32(static_cast<int32_t>(raised)));
-      total[r] = panels.format == WeightFormat::kInt8
-                     ? finish_run(sums[r], x.scales[at], scales)
-                     : finish_group(sums[r], x.scales[at], scales, total[r]);
-    }
-  }
-  for (int r = 0; r < R; ++r) store_panel(args, row + r, panel, total[r]);
-}
+  const Int8Panels& panels_;
+  const Int8Rows& x_;
+  int64_t first_, panel_;
+  F32x16 total_[R][P];
+};
 
-/// At most kRows rows.
-template <int R>
-void vnni_rows(const LinearArgs& args, const Int8Panels& panels, const Int8Rows& x, int64_t count,
-               int64_t first, int64_t row, int64_t panel) {
-  if (count == R) return vnni_block<R>(args, panels, x, first, row, panel);
-  if constexpr (R > 1) vnni_rows<R - 1>(args, panels, x, count, first, row, panel);
+/// All rows of a turn by panels [panel, end), P side by side.
+template <int R, int P>
+void vnni_panels(const LinearArgs& args, const Int8Panels& panels, const Int8Rows& x, int64_t row,
+                 int64_t count, int64_t panel, int64_t end) {
+  for (; panel + P <= end; panel += P) {
+    int64_t i = 0;
+    for (; i + R <= count; i += R) VnniBlock<R, P>(panels, x, i, panel).run(args, row + i);
+    for (; i < count; ++i) VnniBlock<1, P>(panels, x, i, panel).run(args, row + i);
+  }
+  if constexpr (P > 1) {
+    if (panel < end) vnni_panels<R, P / 2>(args, panels, x, row, count, panel, end);
+  }
 }
 
 }  // namespace
 }  // namespace avx512
 
 void linear_int8_vnni(const LinearArgs& args, const LinearPart& part) {
-  using namespace avx512;  // NOLINT: this file's own parts
-  constexpr int64_t kStagedRows = 64;
-  const Int8Panels panels(*args.weight);
-  const int64_t turn = std::min(kStagedRows, part.row_end - part.row_begin);
-  const Int8Rows x = int8_rows_in_scratch(*args.weight, turn);
-  for (int64_t row = part.row_begin; row < part.row_end; row += turn) {
-    const int64_t count = std::min(turn, part.row_end - row);
-    quantize_rows(args, row, count, x);
-    for (int64_t panel = part.panel_begin; panel < part.panel_end; ++panel) {
-      for (int64_t i = 0; i < count; i += kRows) {
-        vnni_rows<kRows>(args, panels, x, std::min<int64_t>(kRows, count - i), i, row + i, panel);
-      }
+  const avx512::Int8Panels panels(*args.weight);
+  const Int8Turns turns(args, part, avx512::kStagedRows);
+  for (int64_t row = part.row_begin; row < part.row_end; row += turns.rows()) {
+    const int64_t count = std::min(turns.rows(), part.row_end - row);
+    const Int8Rows x = turns.take(row, count);
+    if (count == 1) {
+      avx512::vnni_panels<1, 8>(args, panels, x, row, count, part.panel_begin, part.panel_end);
+    } else if (count == 2) {
+      avx512::vnni_panels<2, 8>(args, panels, x, row, count, part.panel_begin, part.panel_end);
+    } else {
+      avx512::vnni_panels<4, 4>(args, panels, x, row, count, part.panel_begin, part.panel_end);
     }
   }
 }

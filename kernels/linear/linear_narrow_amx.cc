@@ -16,13 +16,13 @@ namespace mole::kernels {
 namespace avx512 {
 namespace {
 
-constexpr int64_t kTileRows = 16;
 constexpr int64_t kSums = kTileRows * kPanel;  // of a tile of sums
 constexpr int64_t kTile = kBlockK * kPanel;    // values of a weight's tile
 constexpr int64_t kTiles = kGroupK / kBlockK;  // of a group
 constexpr int kTileStride = 64;                // bytes
 constexpr int64_t kTurnRows = 256;             // their totals stay in the first-level cache
-constexpr int64_t kPrefetch = 4096;            // bytes ahead of the reader
+constexpr int64_t kStreams = 4;                // panels read side by side for few rows
+constexpr int64_t kPrefetch = 4096;            // bytes ahead of the reader in each panel
 
 /// Both bytes of the bfloat16 of each code below 128, as operands of VPERMI2B.
 class ByteTables {
@@ -78,36 +78,56 @@ class NibbleTables {
   __m512i low_, high_;
 };
 
-void unpack_group(const ByteTables& tables, const std::byte* codes, BFloat16* tiles) {
+/// One group's codes to four tiles, while what lies `ahead` bytes further is fetched.
+void unpack_group(const ByteTables& tables, const std::byte* codes, int64_t ahead,
+                  BFloat16* tiles) {
 #pragma GCC unroll 4
   for (int64_t line = 0; line < kGroupElements; line += 64, tiles += 4 * kPanel) {
-    _mm_prefetch(reinterpret_cast<const char*>(codes) + line + kPrefetch, _MM_HINT_T0);
+    _mm_prefetch(reinterpret_cast<const char*>(codes) + line + ahead, _MM_HINT_T0);
     tables.unpack(_mm512_loadu_si512(codes + line), tiles);
   }
 }
-void unpack_group(const NibbleTables& tables, const std::byte* codes, BFloat16* tiles) {
+void unpack_group(const NibbleTables& tables, const std::byte* codes, int64_t ahead,
+                  BFloat16* tiles) {
   const __m512i mask = _mm512_set1_epi8(15);
 #pragma GCC unroll 4
   for (int64_t line = 0; line < kGroupElements / 2; line += 64, tiles += 8 * kPanel) {
-    _mm_prefetch(reinterpret_cast<const char*>(codes) + line + kPrefetch, _MM_HINT_T0);
+    _mm_prefetch(reinterpret_cast<const char*>(codes) + line + ahead, _MM_HINT_T0);
     const __m512i pairs = _mm512_loadu_si512(codes + line);
     tables.unpack(_mm512_and_si512(pairs, mask), tiles);
     tables.unpack(_mm512_and_si512(_mm512_srli_epi16(pairs, 4), mask), tiles + 4 * kPanel);
   }
 }
 
-/// R blocks of 16 rows by P panels (each 1 or 2) over one group; tile (r, p)'s sums to
-/// sums + (r * P + p) * kSums.
+/// Tiles of x for one group: `count` of them (fewer in the last group of K).
+struct GroupX {
+  const BFloat16* x;
+  int64_t tile;   // values of a tile
+  int64_t block;  // from one block of 16 rows to the next
+  int64_t count;
+};
+
+/// One block of up to 16 rows by one panel. The weight in tile 7, which always has 16 rows.
+void group_row(const GroupX& from, const BFloat16* w, float* sums) {
+  _tile_zero(0);
+  for (int64_t t = 0; t < from.count; ++t) {
+    _tile_loadd(6, from.x + t * from.tile, kTileStride);
+    _tile_loadd(7, w + t * kTile, kTileStride);
+    _tile_dpbf16ps(0, 6, 7);
+  }
+  _tile_stored(0, sums, kTileStride);
+}
+
+/// R blocks of 16 rows by P panels (each 1 or 2); tile (r, p)'s sums to sums + (r * P + p) * kSums.
 template <int R, int P>
-void group_squares(const BFloat16* x, int64_t stride, const BFloat16* const* w, float* sums) {
+void group_squares(const GroupX& from, const BFloat16* const* w, float* sums) {
   _tile_zero(0);
   if constexpr (P > 1) _tile_zero(1);
   if constexpr (R > 1) _tile_zero(2);
   if constexpr (R > 1 && P > 1) _tile_zero(3);
-  const int64_t row_bytes = stride * int64_t{sizeof(BFloat16)};
-#pragma GCC unroll 4
-  for (int64_t t = 0; t < kTiles; ++t, x += kBlockK) {
-    _tile_loadd(4, x, row_bytes);
+  const BFloat16* x = from.x;
+  for (int64_t t = 0; t < from.count; ++t, x += from.tile) {
+    _tile_loadd(4, x, kTileStride);
     _tile_loadd(6, w[0] + t * kTile, kTileStride);
     _tile_dpbf16ps(0, 4, 6);
     if constexpr (P > 1) {
@@ -115,7 +135,7 @@ void group_squares(const BFloat16* x, int64_t stride, const BFloat16* const* w, 
       _tile_dpbf16ps(1, 4, 7);
     }
     if constexpr (R > 1) {
-      _tile_loadd(5, x + kTileRows * stride, row_bytes);
+      _tile_loadd(5, x + from.block, kTileStride);
       _tile_dpbf16ps(2, 5, 6);
     }
     if constexpr (R > 1 && P > 1) _tile_dpbf16ps(3, 5, 7);
@@ -133,107 +153,118 @@ class NarrowAmxPart {
       : args_(args),
         part_(part),
         tables_(args.weight->format()),
+        blocks_(ceil_div(args.weight->k(), kBlockK)),
         groups_(ceil_div(args.weight->k(), kGroupK)),
         code_bytes_(group_code_bytes(args.weight->format())),
-        panel_bytes_(quantized_panel_bytes(args.weight->format(), args.weight->k())),
-        // Rows a multiple of 4 KiB apart would fall into the same cache sets.
-        x_stride_(groups_ * kGroupK + 32) {
-    turn_ = std::min(kTurnRows, ceil_div(part.row_end - part.row_begin, kTileRows) * kTileRows);
-    const int64_t totals = turn_ * 2 * kPanel * int64_t{sizeof(float)};
-    std::byte* memory = thread_scratch(totals + turn_ * x_stride_ * int64_t{sizeof(BFloat16)},
-                                       ScratchSlot::kLinear);
+        panel_bytes_(quantized_panel_bytes(args.weight->format(), args.weight->k())) {
+    const int64_t rows = part.row_end - part.row_begin;
+    turn_ = std::min(kTurnRows, ceil_div(rows, kTileRows) * kTileRows);
+    const int64_t totals = std::max(turn_, kTileRows) * kStreams * kPanel * int64_t{sizeof(float)};
+    const int64_t x = args.x_tiles != nullptr ? 0 : turn_ * blocks_ * kBlockK;
+    std::byte* memory =
+        thread_scratch(totals + x * int64_t{sizeof(BFloat16)}, ScratchSlot::kLinear);
     totals_ = reinterpret_cast<float*>(memory);
-    x_ = reinterpret_cast<BFloat16*>(memory + totals);
+    own_x_ = reinterpret_cast<BFloat16*>(memory + totals);
   }
 
   void run() {
-    const Tiles tiles;
     for (int64_t row = part_.row_begin; row < part_.row_end; row += turn_) {
       const int64_t count = std::min(turn_, part_.row_end - row);
-      stage(row, count);
-      // One panel is one stream from memory; many rows would rather load each tile of x once.
-      const int64_t step = count <= kTileRows ? 1 : 2;
+      const int64_t laid_out = args_.x_tiles != nullptr ? args_.rows : count;
+      tile_rows_ = std::min(laid_out, kTileRows);
+      if (args_.x_tiles != nullptr) {
+        x_ = args_.x_tiles + row * blocks_ * kBlockK;
+      } else {
+        pack_rows(args_, row, count, 0, ceil_div(count, kTileRows), own_x_);
+        x_ = own_x_;
+      }
+      const Tiles tiles(tile_rows_);
+      const int64_t step = count <= kTileRows ? kStreams : 2;
       for (int64_t p = part_.panel_begin; p < part_.panel_end; p += step) {
         const int64_t panels = std::min(step, part_.panel_end - p);
-        panels == 2 ? some_panels<2>(row, count, p) : some_panels<1>(row, count, p);
+        std::fill(totals_, totals_ + panels * turn_ * kPanel, 0.0f);
+        count <= kTileRows ? few_rows(count, p, panels) : many_rows(count, p, panels);
+        for (int64_t i = 0; i < panels; ++i) store_rows(args_, row, count, p + i, total(i));
       }
     }
   }
 
  private:
-  void stage(int64_t row, int64_t count) {
-    const auto k = static_cast<std::size_t>(args_.weight->k());
-    const auto padding = static_cast<std::size_t>(groups_ * kGroupK) - k;
-    const int64_t blocks = ceil_div(count, kTileRows) * kTileRows;
-    for (int64_t i = 0; i < blocks; ++i) {
-      BFloat16* to = x_ + i * x_stride_;
-      if (i >= count) {  // a stray NaN would slow the unit down, and nothing else
-        std::fill(to, to + k + padding, BFloat16{});
-        continue;
-      }
-      const auto* x =
-          static_cast<const BFloat16*>(args_.x) + memory_row(args_, row + i) * args_.x_stride;
-      std::copy(x, x + k, to);
-      std::fill(to + k, to + k + padding, BFloat16{});
-    }
-  }
+  /// Totals of the turn's rows of one panel.
+  float* total(int64_t p) { return totals_ + p * turn_ * kPanel; }
 
   const std::byte* group(int64_t panel, int64_t g) const {
     return args_.weight->data() + panel * panel_bytes_ + g * (code_bytes_ + kScaleBytes);
   }
 
-  template <int P>
-  void unpack(int64_t panel, int64_t g) {
-    for (int p = 0; p < P; ++p) unpack_group(tables_, group(panel + p, g), tiles_[g % 2][p]);
+  /// The codes of one group of one of `panels` panels that are read side by side.
+  void unpack(int64_t panel, int64_t panels, int64_t g, BFloat16* tiles) const {
+    // Past a panel's end comes the panel that will be read after it.
+    const bool inside = (g + 1) * (code_bytes_ + kScaleBytes) + kPrefetch <= panel_bytes_;
+    const int64_t ahead = kPrefetch + (inside ? 0 : (panels - 1) * panel_bytes_);
+    unpack_group(tables_, group(panel, g), ahead, tiles);
   }
 
-  /// Totals of the turn: row i of panel p at totals_ + (p * turn_ + i) * 16.
-  template <int P>
-  void some_panels(int64_t row, int64_t count, int64_t panel) {
-    for (int p = 0; p < P; ++p) {
-      float* totals = totals_ + p * turn_ * kPanel;
-      std::fill(totals, totals + count * kPanel, 0.0f);
+  GroupX group_x(int64_t first, int64_t g) const {
+    return {x_ + first * blocks_ * kBlockK + g * kTiles * tile_rows_ * kBlockK,
+            tile_rows_ * kBlockK, blocks_ * kTileRows * kBlockK,
+            std::min(kTiles, blocks_ - g * kTiles)};
+  }
+
+  /// At most 16 rows: panels side by side, a group of each in turn, one ahead.
+  void few_rows(int64_t count, int64_t panel, int64_t panels) {
+    if (groups_ > 0) unpack(panel, panels, 0, tiles_[0][0]);
+    for (int64_t step = 0; step < groups_ * panels; ++step) {
+      const int64_t g = step / panels, p = step % panels, next = step + 1;
+      if (next < groups_ * panels) {
+        unpack(panel + next % panels, panels, next / panels, tiles_[next % 2][0]);
+      }
+      group_row(group_x(0, g), tiles_[step % 2][0], sums_);
+      add(sums_, count, panel + p, g, total(p));
     }
-    if (groups_ > 0) unpack<P>(panel, 0);
+  }
+
+  /// More: one or two panels, the rows in blocks of 32.
+  void many_rows(int64_t count, int64_t panel, int64_t panels) {
     for (int64_t g = 0; g < groups_; ++g) {
-      if (g + 1 < groups_) unpack<P>(panel, g + 1);
-      for (int64_t i = 0; i < count; i += 2 * kTileRows) {
-        multiply<P>(i, std::min(2 * kTileRows, count - i), panel, g);
+      for (int64_t p = 0; p < panels; ++p) unpack(panel + p, panels, g, tiles_[g % 2][p]);
+      const BFloat16* w[2] = {tiles_[g % 2][0], tiles_[g % 2][1]};
+      for (int64_t first = 0; first < count; first += 2 * kTileRows) {
+        const int64_t rows = std::min(2 * kTileRows, count - first);
+        if (rows > kTileRows) {
+          panels == 2 ? group_squares<2, 2>(group_x(first, g), w, sums_)
+                      : group_squares<2, 1>(group_x(first, g), w, sums_);
+        } else {
+          panels == 2 ? group_squares<1, 2>(group_x(first, g), w, sums_)
+                      : group_squares<1, 1>(group_x(first, g), w, sums_);
+        }
+        for (int64_t r = 0; r < rows; r += kTileRows) {
+          for (int64_t p = 0; p < panels; ++p) {
+            add(sums_ + (r / kTileRows * panels + p) * kSums, std::min(kTileRows, rows - r),
+                panel + p, g, total(p) + (first + r) * kPanel);
+          }
+        }
       }
-    }
-    for (int p = 0; p < P; ++p) {
-      store_rows(args_, row, count, panel + p, totals_ + p * turn_ * kPanel);
     }
   }
 
-  /// At most 32 rows, from the turn's row `first` on, times group g.
-  template <int P>
-  void multiply(int64_t first, int64_t rows, int64_t panel, int64_t g) {
-    const BFloat16* w[2] = {tiles_[g % 2][0], tiles_[g % 2][1]};
-    const BFloat16* x = x_ + first * x_stride_ + g * kGroupK;
-    if (rows > kTileRows) {
-      group_squares<2, P>(x, x_stride_, w, sums_);
-    } else {
-      group_squares<1, P>(x, x_stride_, w, sums_);
-    }
-    for (int p = 0; p < P; ++p) {
-      const auto* at = reinterpret_cast<const float*>(group(panel + p, g) + code_bytes_);
-      const F32x16 scales = load16(at);
-      float* total = totals_ + (p * turn_ + first) * kPanel;
-      for (int64_t i = 0; i < rows; ++i, total += kPanel) {
-        const float* sum = sums_ + (i / kTileRows * P + p) * kSums + i % kTileRows * kPanel;
-        store16(total, fma16(load16(sum), scales, load16(total)));
-      }
+  /// The sums of at most 16 rows, times the group's scales, to their totals.
+  void add(const float* sums, int64_t rows, int64_t panel, int64_t g, float* total) const {
+    const F32x16 scales = load16(reinterpret_cast<const float*>(group(panel, g) + code_bytes_));
+    for (int64_t i = 0; i < rows; ++i, sums += kPanel, total += kPanel) {
+      store16(total, fma16(load16(sums), scales, load16(total)));
     }
   }
 
   const LinearArgs& args_;
   const LinearPart& part_;
   Tables tables_;
-  int64_t groups_, code_bytes_, panel_bytes_, x_stride_, turn_ = 0;
+  int64_t blocks_, groups_, code_bytes_, panel_bytes_;  // blocks: tiles over K
+  int64_t turn_ = 0, tile_rows_ = 0;
   float* totals_ = nullptr;
-  BFloat16* x_ = nullptr;
-  alignas(64) BFloat16 tiles_[2][2][kGroupElements];  // groups in turn, panels
+  BFloat16* own_x_ = nullptr;
+  const BFloat16* x_ = nullptr;                       // in tiles, see pack_rows
+  alignas(64) BFloat16 tiles_[2][2][kGroupElements];  // in turn, panels
   alignas(64) float sums_[4 * kSums];
 };
 

@@ -2,6 +2,8 @@
 // bits never show.
 #include <cpuid.h>
 
+#include <algorithm>
+
 #include "base/check.h"
 #include "kernels/cpu/isa.h"
 #include "kernels/cpu/scratch.h"
@@ -9,9 +11,6 @@
 
 namespace mole::kernels {
 namespace {
-
-// Up to this many rows VPDPBUSD keeps up with memory; above, tiles do more with each load.
-constexpr int64_t kVnniRows = 4;
 
 /// What the int8 kernels need beyond the levels of isa.h.
 struct Features {
@@ -32,7 +31,15 @@ const Features& features() {
 
 }  // namespace
 
-Int8Rows int8_rows_in_scratch(const PackedWeight& weight, int64_t count) {
+bool has_vnni() { return features().vnni; }
+
+int64_t int8_rows_bytes(const PackedWeight& weight, int64_t count) {
+  const Int8Rows rows = int8_rows_at(weight, count, nullptr);
+  const int64_t scales = ceil_div(count * rows.runs, kPanel) * kScaleBytes;
+  return ceil_div(count, kPanel) * kPanel * rows.stride + 2 * scales;
+}
+
+Int8Rows int8_rows_at(const PackedWeight& weight, int64_t count, std::byte* memory) {
   Int8Rows out;
   const int64_t groups = ceil_div(weight.k(), kGroupK);
   out.padded = groups * kGroupK;
@@ -41,12 +48,47 @@ Int8Rows int8_rows_in_scratch(const PackedWeight& weight, int64_t count) {
   const bool whole = weight.format() == WeightFormat::kInt8;
   out.run = whole ? out.padded : kGroupK;
   out.runs = whole ? 1 : groups;
+  if (memory == nullptr) return out;
   const int64_t codes = ceil_div(count, kPanel) * kPanel * out.stride;
-  const int64_t scales = count * out.runs * int64_t{sizeof(float)};
-  std::byte* memory = thread_scratch(codes + 2 * scales, ScratchSlot::kLinear);
+  const int64_t scales = ceil_div(count * out.runs, kPanel) * kScaleBytes;
   out.codes = reinterpret_cast<int8_t*>(memory);
   out.scales = reinterpret_cast<float*>(memory + codes);
   out.sums = reinterpret_cast<int32_t*>(memory + codes + scales);
+  return out;
+}
+
+void round_rows(const LinearArgs& args, int64_t row, int64_t count, int64_t first,
+                const Int8Rows& out) {
+  Int8Rows to = out;
+  to.codes += first * out.stride;
+  to.scales += first * out.runs;
+  to.sums += first * out.runs;
+  isa() == Isa::kAvx2 ? avx2::quantize_rows(args, row, count, to)
+                      : avx512::quantize_rows(args, row, count, to);
+}
+
+Int8Turns::Int8Turns(const LinearArgs& args, const LinearPart& part, int64_t most)
+    : args_(args), turn_(std::min(most, part.row_end - part.row_begin)) {
+  std::byte* memory = nullptr;
+  int64_t count = turn_;
+  if (args.x_tiles != nullptr) {
+    memory = reinterpret_cast<std::byte*>(const_cast<BFloat16*>(args.x_tiles));
+    count = args.rows;
+  } else {
+    memory = thread_scratch(int8_rows_bytes(*args.weight, count), ScratchSlot::kLinear);
+  }
+  rows_ = int8_rows_at(*args.weight, count, memory);
+}
+
+Int8Rows Int8Turns::take(int64_t row, int64_t count) const {
+  if (args_.x_tiles == nullptr) {
+    round_rows(args_, row, count, 0, rows_);
+    return rows_;
+  }
+  Int8Rows out = rows_;
+  out.codes += row * out.stride;
+  out.scales += row * out.runs;
+  out.sums += row * out.runs;
   return out;
 }
 
@@ -58,7 +100,7 @@ void linear_quantized(const LinearArgs& args, const LinearPart& part) {
     if (set == Isa::kAvx2) return avx2::linear_int8(args, part);
     if (!features().vnni) return avx512::linear_int8(args, part);
     const bool amx = set == Isa::kAmx && features().amx_int8;
-    if (amx && part.row_end - part.row_begin > kVnniRows) return linear_int8_amx(args, part);
+    if (amx && part.row_end - part.row_begin > kVectorRows) return linear_int8_amx(args, part);
     return linear_int8_vnni(args, part);
   }
   if (set == Isa::kAvx2) return avx2::linear_narrow(args, part);

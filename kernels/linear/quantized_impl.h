@@ -89,8 +89,31 @@ void linear_int8_vnni(const LinearArgs& args, const LinearPart& part);
 void linear_int8_amx(const LinearArgs& args, const LinearPart& part);
 void linear_narrow_amx(const LinearArgs& args, const LinearPart& part);
 
-/// Working memory for `count` rows of x of the part's product.
-Int8Rows int8_rows_in_scratch(const PackedWeight& weight, int64_t count);
+/// Whether the kernels that need AVX-512 VNNI and VBMI may run.
+bool has_vnni();
+
+/// Memory that `count` rows of x take as codes for an int8 weight, and the rows in it. A product
+/// whose rows were rounded for all threads (pack_all_rows) has it in x_tiles.
+int64_t int8_rows_bytes(const PackedWeight& weight, int64_t count);
+Int8Rows int8_rows_at(const PackedWeight& weight, int64_t count, std::byte* memory);
+/// Rows [row, row + count) of x, rounded by this instruction set, to the rows `first` … of `out`.
+void round_rows(const LinearArgs& args, int64_t row, int64_t count, int64_t first,
+                const Int8Rows& out);
+
+/// The rows of a part's x, turn by turn.
+class Int8Turns {
+ public:
+  /// At most `most` rows a turn.
+  Int8Turns(const LinearArgs& args, const LinearPart& part, int64_t most);
+  int64_t rows() const { return turn_; }  // of a turn
+  /// Rows [row, row + count), the first being row 0 of what is returned.
+  Int8Rows take(int64_t row, int64_t count) const;
+
+ private:
+  const LinearArgs& args_;
+  int64_t turn_;
+  Int8Rows rows_;
+};
 
 /// linear_part for every format but kPlain.
 void linear_quantized(const LinearArgs& args, const LinearPart& part);

@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "kernels/cpu/isa.h"
-#include "kernels/linear/linear_impl.h"
+#include "kernels/linear/quantized_impl.h"
 
 namespace mole::kernels {
 namespace {
@@ -15,19 +15,19 @@ constexpr std::align_val_t kAlignment{64};
 constexpr int64_t kAloneBytes = int64_t{8} << 10;
 
 struct Free {
-  void operator()(BFloat16* data) const { ::operator delete[](data, kAlignment); }
+  void operator()(std::byte* data) const { ::operator delete[](data, kAlignment); }
 };
 /// Only grows, so that a warm step allocates nothing.
 struct Buffer {
-  std::unique_ptr<BFloat16[], Free> data;
-  int64_t elements = 0;
+  std::unique_ptr<std::byte[], Free> data;
+  int64_t bytes = 0;
 
-  BFloat16* reserve(int64_t count) {
-    if (count > elements) {
+  std::byte* reserve(int64_t wanted) {
+    if (wanted > bytes) {
       data.reset();
-      const auto bytes = static_cast<std::size_t>(count) * sizeof(BFloat16);
-      data.reset(static_cast<BFloat16*>(::operator new[](bytes, kAlignment)));
-      elements = count;
+      data.reset(
+          static_cast<std::byte*>(::operator new[](static_cast<std::size_t>(wanted), kAlignment)));
+      bytes = wanted;
     }
     return data.get();
   }
@@ -35,39 +35,50 @@ struct Buffer {
 
 int64_t blocks_of(const LinearArgs& args) { return ceil_div(args.rows, kTileRows); }
 
-int64_t elements_of(const LinearArgs& args) {
-  return tiled_rows(args.rows) * padded_k(args.weight->k());
+/// Blocks [begin, end) of 16 rows, as the weight's format wants them.
+void pack_blocks(const LinearArgs& args, int64_t begin, int64_t end, std::byte* out) {
+  if (!int8_activations(args.weight->format())) {
+    return pack_rows(args, 0, args.rows, begin, end, reinterpret_cast<BFloat16*>(out));
+  }
+  const int64_t first = begin * kTileRows, last = std::min(args.rows, end * kTileRows);
+  round_rows(args, first, last - first, first, int8_rows_at(*args.weight, args.rows, out));
 }
 
 }  // namespace
 
 bool uses_tiles(const LinearArgs& args) {
-  return args.rows > kVectorRows && isa() == Isa::kAmx &&
-         args.weight->format() == WeightFormat::kPlain && args.weight->dtype() == DType::kBFloat16;
+  const WeightFormat format = args.weight->format();
+  const bool plain = format == WeightFormat::kPlain;
+  return args.rows > kVectorRows && isa() == Isa::kAmx && !int8_activations(format) &&
+         args.weight->dtype() == DType::kBFloat16 && (plain || has_vnni());
 }
 
 int64_t shared_bytes(const LinearArgs& args) {
-  return uses_tiles(args) ? elements_of(args) * int64_t{sizeof(BFloat16)} : 0;
+  if (int8_activations(args.weight->format())) {
+    return args.rows > kVectorRows ? int8_rows_bytes(*args.weight, args.rows) : 0;
+  }
+  if (!uses_tiles(args)) return 0;
+  return tiled_rows(args.rows) * padded_k(args.weight->k()) * int64_t{sizeof(BFloat16)};
 }
 
 void pack_all_rows(std::span<LinearArgs> products, ThreadTeam& team) {
   thread_local Buffer buffer;
-  int64_t elements = 0, blocks = 0;
+  int64_t bytes = 0, blocks = 0;
   // Places first: the memory may still move.
   thread_local std::vector<int64_t> places;
   places.assign(products.size(), -1);
   for (std::size_t i = 0; i < products.size(); ++i) {
     const LinearArgs& args = products[i];
-    const int64_t bytes = (elements + elements_of(args)) * int64_t{sizeof(BFloat16)};
-    if (!uses_tiles(args) || bytes > kSharedBytes) continue;
-    places[i] = elements;
-    elements += elements_of(args);
+    const int64_t wanted = shared_bytes(args);
+    if (args.x_tiles != nullptr || wanted == 0 || bytes + wanted > kSharedBytes) continue;
+    places[i] = bytes;
+    bytes += wanted;
     blocks += blocks_of(args);
   }
   if (blocks == 0) return;
-  BFloat16* const memory = buffer.reserve(elements);
+  std::byte* const memory = buffer.reserve(bytes);
   for (std::size_t i = 0; i < products.size(); ++i) {
-    if (places[i] >= 0) products[i].x_tiles = memory + places[i];
+    if (places[i] >= 0) products[i].x_tiles = reinterpret_cast<BFloat16*>(memory + places[i]);
   }
   const std::vector<int64_t>& place = places;  // the calling thread's, in the others too
   auto part = [&](int64_t begin, int64_t end) {
@@ -77,11 +88,11 @@ void pack_all_rows(std::span<LinearArgs> products, ThreadTeam& team) {
       const LinearArgs& args = products[i];
       const int64_t from = std::max(begin - first, int64_t{0});
       const int64_t to = std::min(end - first, blocks_of(args));
-      if (from < to) pack_rows(args, 0, args.rows, from, to, memory + place[i]);
+      if (from < to) pack_blocks(args, from, to, memory + place[i]);
       first += blocks_of(args);
     }
   };
-  if (elements * int64_t{sizeof(BFloat16)} <= kAloneBytes) return part(0, blocks);
+  if (bytes <= kAloneBytes) return part(0, blocks);
   team.parallel_for(blocks, 1, part);
 }
 

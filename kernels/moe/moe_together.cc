@@ -165,6 +165,8 @@ class Together {
 
   /// A thread takes some columns of all experts, so that it can add up the choices itself.
   void down_and_combine() {
+    // What int8 weights want rounded; tiles are there already.
+    pack_all_rows(down_products_, team_);
     const int64_t panels = ceil_div(args_.hidden, kPanel);
     auto part = [&](int64_t begin, int64_t end) {
       for (std::size_t b = 0; b < down_products_.size(); ++b) {
