@@ -8,6 +8,7 @@
 
 #include "base/status.h"
 #include "model/model.h"
+#include "model/workspace.h"
 
 namespace mole::model {
 
@@ -22,6 +23,9 @@ struct LoadOptions {
   bool mtp = false;
   /// Fills ModelInfo::fingerprint, which costs a look at every tensor's page.
   bool fingerprint = false;
+  /// The most tokens that a step will have: working memory is made for so many at once, in the
+  /// first step. 0 = as steps come.
+  int32_t max_step_tokens = 0;
 };
 
 /// Reads the checkpoint directory, checks everything, packs the weights.
@@ -30,6 +34,19 @@ struct LoadOptions {
 /// architecture we don't have; lists those we have).
 StatusOr<std::unique_ptr<Model>> load_model(const std::filesystem::path& folder,
                                             const LoadOptions& options);
+
+/// What load_model will take, found from config.json and the headers of the weights' files alone.
+struct LoadPlan {
+  ModelInfo info;                // as the loaded model will say it; weight_bytes included
+  int64_t checkpoint_bytes = 0;  // of weights, in the files
+  int64_t table_bytes = 0;       // rotary embedding, float32
+  int64_t transient_bytes = 0;   // while loading, above what stays: matrices not yet packed
+  WorkspaceShape workspace;      // of a step
+};
+
+/// Reads no weight and takes next to no memory. Errors: load_model's, but for those that only
+/// reading a weight shows.
+StatusOr<LoadPlan> plan_load(const std::filesystem::path& folder, const LoadOptions& options);
 
 /// model_type values of config.json that load_model accepts.
 std::vector<std::string> architectures();

@@ -2,7 +2,6 @@
 
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/add.h>
-#include <ATen/ops/empty.h>
 
 #include <algorithm>
 #include <exception>
@@ -52,23 +51,21 @@ Status check_batch(const SequenceBatch& batch, const ModelInfo& info) {
 StepContext make_context(const SequenceBatch& batch, std::span<const int32_t> prompts) {
   StepContext step;
   step.starts.assign(batch.sequence_starts.begin(), batch.sequence_starts.end());
-  step.positions = at::empty({static_cast<int64_t>(batch.token_ids.size())},
-                             at::TensorOptions().dtype(at::kInt));
+  step.positions = kernels::empty_int32({static_cast<int64_t>(batch.token_ids.size())});
   int32_t* positions = step.positions.data_ptr<int32_t>();
   for (size_t s = 0; s + 1 < step.starts.size(); ++s) {
     const int32_t first = step.starts[s], rows = step.starts[s + 1] - first;
     for (int32_t i = 0; i < rows; ++i) positions[first + i] = i;
     const int32_t prompt = prompts.empty() ? rows : std::clamp(prompts[s], 0, rows);
     if (prompt > 0) {
-      step.segments.push_back({.first_row = first, .num_rows = prompt, .sequence_row = first});
+      step.add({.first_row = first, .num_rows = prompt, .sequence_row = first});
     }
     if (prompt < rows) {
-      step.any_absorbed = true;
-      step.segments.push_back({.first_row = first + prompt,
-                               .num_rows = rows - prompt,
-                               .first_position = prompt,
-                               .form = AttentionForm::kAbsorbed,
-                               .sequence_row = first});
+      step.add({.first_row = first + prompt,
+                .num_rows = rows - prompt,
+                .first_position = prompt,
+                .form = AttentionForm::kAbsorbed,
+                .sequence_row = first});
     }
   }
   return step;
@@ -116,7 +113,10 @@ StatusOr<LossResult> TrainableModel::loss(const SequenceBatch& batch, const Loss
     result.negative_log_likelihood = lm.negative_log_likelihood;
     result.counted_tokens = lm.counted;
     result.balance_loss = step.balance_sum;
-    result.expert_loads = std::move(step.expert_loads);
+    const auto experts = static_cast<std::ptrdiff_t>(info().num_experts);
+    for (auto it = step.expert_loads.begin(); it != step.expert_loads.end(); it += experts) {
+      result.expert_loads.emplace_back(it, it + experts);
+    }
     return result;
   } catch (const std::exception& error) {
     return absl::InternalError(std::string("loss: ") + error.what());

@@ -4,6 +4,7 @@ namespace mole::kernels {
 
 // One line an operation, here and in all_cases().
 std::vector<OpCases> adamw_cases();
+std::vector<OpCases> add_rms_norm_cases();
 std::vector<OpCases> attention_cases();
 std::vector<OpCases> cross_entropy_cases();
 std::vector<OpCases> embedding_cases();
@@ -20,6 +21,7 @@ std::vector<OpCases> all_cases() {
   std::vector<OpCases> out;
   for (const auto cases : {
            adamw_cases,
+           add_rms_norm_cases,
            attention_cases,
            cross_entropy_cases,
            embedding_cases,

@@ -25,7 +25,7 @@ void rms_norm(const RmsNormArgs& args, ThreadTeam& team) {
   MOLE_CHECK(args.rows <= 1 || args.y_stride >= args.dim);
   auto rows = [&args, kernel = wide() ? avx512::rms_norm_rows : avx2::rms_norm_rows](
                   int64_t begin, int64_t end) { kernel(args, begin, end); };
-  team.parallel_for(args.rows, 1, rows);
+  team.parallel_for(args.rows, row_grain(args.dim), rows);
 }
 
 void rms_norm_backward(const RmsNormBackwardArgs& args, ThreadTeam& team) {
@@ -36,7 +36,7 @@ void rms_norm_backward(const RmsNormBackwardArgs& args, ThreadTeam& team) {
   auto rows = [&args,
                kernel = wide() ? avx512::rms_norm_backward_rows : avx2::rms_norm_backward_rows](
                   int64_t begin, int64_t end) { kernel(args, begin, end); };
-  team.parallel_for(args.forward.rows, 1, rows);
+  team.parallel_for(args.forward.rows, row_grain(args.forward.dim), rows);
   auto columns = [&args, kernel = wide() ? avx512::rms_norm_backward_columns
                                          : avx2::rms_norm_backward_columns](
                      int64_t begin, int64_t end) { kernel(args, begin, end); };

@@ -26,6 +26,9 @@ struct RmsNormBackwardArgs {
   const void* dy = nullptr;  // [rows, dim] dtype, contiguous
   float* dx = nullptr;       // [rows, dim] float32, contiguous; overwritten
   float* dweight = nullptr;  // [dim] float32; added to, rows in ascending order
+  /// [rows, dim] dtype, contiguous, added to dx; or null. The residual stream's gradient, where x
+  /// also goes on unnormalised (add_rms_norm).
+  const void* dresidual = nullptr;
 };
 void rms_norm_backward(const RmsNormBackwardArgs& args, ThreadTeam& team);
 

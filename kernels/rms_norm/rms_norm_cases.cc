@@ -77,9 +77,12 @@ class NormBackwardCase : public NormCase {
   NormBackwardCase(const NormShape& shape, CaseRandom& random)
       : NormCase(shape, random),
         dy_(shape.dtype, shape.rows, shape.dim),
+        dresidual_(shape.dtype, shape.rows, shape.dim),
         dx_(DType::kFloat32, shape.rows, shape.dim),
         dweight_(DType::kFloat32, 1, shape.dim) {
     dy_.fill_normal(random);
+    dresidual_.fill_normal(random);
+    with_residual_ = random.coin();
     dweight_.fill_normal(random);
     ThreadTeam one(1);
     rms_norm(args(0, shape_.rows), one);
@@ -91,7 +94,11 @@ class NormBackwardCase : public NormCase {
   }
   std::vector<Tensor*> outputs() override { return {&dx_, &dweight_}; }
   void run(ThreadTeam& team) override {
-    rms_norm_backward({args(0, shape_.rows), dy_.data(), dx_.as<float>(), dweight_.as<float>()},
+    rms_norm_backward({.forward = args(0, shape_.rows),
+                       .dy = dy_.data(),
+                       .dx = dx_.as<float>(),
+                       .dweight = dweight_.as<float>(),
+                       .dresidual = with_residual_ ? dresidual_.data() : nullptr},
                       team);
   }
   int64_t independent_rows() const override { return 0; }
@@ -123,6 +130,9 @@ class NormBackwardCase : public NormCase {
         const double pull = std::abs(x[at]) * inverse * mean;
         dx.tolerance[at] =
             steps_tolerance(3 * inverse_steps(dim) + dim / 16 + 12, inverse * (own + pull));
+        if (!with_residual_) continue;
+        dx.want[at] += dresidual_.at(r, i);
+        dx.tolerance[at] += steps_tolerance(1, dx.want[at]);
       }
     }
     for (const double sum : sums) {
@@ -132,7 +142,8 @@ class NormBackwardCase : public NormCase {
   }
 
  private:
-  Tensor dy_, dx_, dweight_;
+  Tensor dy_, dresidual_, dx_, dweight_;
+  bool with_residual_ = false;
 };
 
 template <typename Case>

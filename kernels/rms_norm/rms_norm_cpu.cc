@@ -31,7 +31,47 @@ void forward_rows(const RmsNormArgs& args, int64_t begin, int64_t end) {
   }
 }
 
-// dx = inverse * (g - n * mean(g * n)) with n = x * inverse, g = dy * weight.
+/// sum = x + delta, or x + (delta + second), each sum rounded; returns nothing that isn't stored.
+template <typename T>
+void add_row(const AddRmsNormArgs& args, int64_t first) {
+  const T* x = static_cast<const T*>(args.x) + first;
+  const T* delta = static_cast<const T*>(args.delta) + first;
+  const T* second =
+      args.second_delta == nullptr ? nullptr : static_cast<const T*>(args.second_delta) + first;
+  T* sum = static_cast<T*>(args.sum) + first;
+  for (int64_t i = 0; i < args.dim; i += 16) {
+    const int64_t count = args.dim - i;
+    F32x16 added = load_partial16(delta + i, count);
+    if (second != nullptr) {
+      alignas(64) T rounded[16];
+      store16(rounded, add16(added, load_partial16(second + i, count)));
+      added = load16(rounded);
+    }
+    store_partial16(sum + i, add16(load_partial16(x + i, count), added), count);
+  }
+}
+
+template <typename T>
+void add_rows(const AddRmsNormArgs& args, int64_t begin, int64_t end) {
+  for (int64_t r = begin; r < end; ++r) {
+    add_row<T>(args, r * args.dim);
+    if (args.y == nullptr) continue;
+    // The row is still in the first-level cache.
+    forward_rows<T>({.x = args.sum,
+                     .weight = args.weight,
+                     .y = args.y,
+                     .dtype = args.dtype,
+                     .rows = args.rows,
+                     .dim = args.dim,
+                     .x_stride = args.dim,
+                     .y_stride = args.dim,
+                     .eps = args.eps,
+                     .inverse_rms = args.inverse_rms},
+                    r, r + 1);
+  }
+}
+
+// dx = inverse * (g - n * mean(g * n)) + dresidual with n = x * inverse, g = dy * weight.
 template <typename T>
 void backward_rows(const RmsNormBackwardArgs& args, int64_t begin, int64_t end) {
   const int64_t dim = args.forward.dim;
@@ -39,6 +79,8 @@ void backward_rows(const RmsNormBackwardArgs& args, int64_t begin, int64_t end) 
   for (int64_t r = begin; r < end; ++r) {
     const T* x = static_cast<const T*>(args.forward.x) + r * args.forward.x_stride;
     const T* dy = static_cast<const T*>(args.dy) + r * dim;
+    const T* residual =
+        args.dresidual == nullptr ? nullptr : static_cast<const T*>(args.dresidual) + r * dim;
     const F32x16 inverse = set16(args.forward.inverse_rms[r]);
     F32x16 products = zero16();
     for (int64_t i = 0; i < dim; i += 16) {
@@ -50,7 +92,9 @@ void backward_rows(const RmsNormBackwardArgs& args, int64_t begin, int64_t end) 
     for (int64_t i = 0; i < dim; i += 16) {
       const F32x16 normed = mul16(load_partial16(x + i, dim - i), inverse);
       const F32x16 g = mul16(load_partial16(dy + i, dim - i), load_partial16(weight + i, dim - i));
-      store_partial16(args.dx + r * dim + i, mul16(inverse, fnma16(normed, mean, g)), dim - i);
+      F32x16 dx = mul16(inverse, fnma16(normed, mean, g));
+      if (residual != nullptr) dx = add16(dx, load_partial16(residual + i, dim - i));
+      store_partial16(args.dx + r * dim + i, dx, dim - i);
     }
   }
 }
@@ -76,6 +120,11 @@ void backward_columns(const RmsNormBackwardArgs& args, int64_t begin, int64_t en
 void rms_norm_rows(const RmsNormArgs& args, int64_t begin, int64_t end) {
   if (args.dtype == DType::kFloat32) return forward_rows<float>(args, begin, end);
   forward_rows<BFloat16>(args, begin, end);
+}
+
+void add_rms_norm_rows(const AddRmsNormArgs& args, int64_t begin, int64_t end) {
+  if (args.dtype == DType::kFloat32) return add_rows<float>(args, begin, end);
+  add_rows<BFloat16>(args, begin, end);
 }
 
 void rms_norm_backward_rows(const RmsNormBackwardArgs& args, int64_t begin, int64_t end) {

@@ -1,6 +1,7 @@
-// Rotary position embedding, in place, on the rotary part of queries or keys.
-// Interleaved (DeepSeek): pair i is elements (2i, 2i+1). Half-split (Mixtral, Llama): pair i is
-// elements (i, i + dim/2). Either way pair i turns by the angle position * frequency[i]:
+// Rotary position embedding on the rotary part of queries or keys, in place or on the way to
+// another place. Interleaved (DeepSeek): pair i is elements (2i, 2i+1). Half-split (Mixtral,
+// Llama): pair i is elements (i, i + dim/2). Either way pair i turns by the angle position *
+// frequency[i]:
 //   (a, b) -> (a cos - b sin, b cos + a sin).
 // DeepSeek's own code writes the turned pairs apart (all a, then all b); the dot product of a query
 // and a key is the same either way, and in place keeps the cache in the layout of the weights.
@@ -31,7 +32,7 @@ RopeTable make_rope_table(const std::vector<double>& frequencies, int32_t max_po
                           double attention_factor);
 
 struct RopeArgs {
-  void* x = nullptr;  // [rows, heads, table.dim] dtype, in place
+  void* x = nullptr;  // [rows, heads, table.dim] dtype, in place unless `from` is given
   DType dtype = DType::kFloat32;
   int64_t rows = 0;
   int32_t heads = 0;
@@ -40,6 +41,11 @@ struct RopeArgs {
   const RopeTable* table = nullptr;
   RopeLayout layout = RopeLayout::kInterleaved;
   bool inverse = false;  // turn back: the gradient
+  /// Where the values come from, if not from x itself: row r of x is row from_rows[r] of `from`, or
+  /// its row r if from_rows is null. Must not overlap x.
+  const void* from = nullptr;
+  int64_t from_row_stride = 0, from_head_stride = 0;  // elements
+  const int32_t* from_rows = nullptr;
 };
 void rope(const RopeArgs& args, ThreadTeam& team);
 

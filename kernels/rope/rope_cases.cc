@@ -13,6 +13,7 @@ struct RopeShape {
   int32_t heads = 0, half = 0;
   RopeLayout layout = RopeLayout::kInterleaved;
   bool inverse = false;
+  bool moved = false;  // from another place, its rows the other way round
 };
 
 constexpr int32_t kPositions = 4096;
@@ -21,9 +22,13 @@ constexpr double kFactor = 1.25;  // YaRN's attention factor
 class RopeCase : public KernelCase {
  public:
   RopeCase(const RopeShape& shape, CaseRandom& random)
-      : shape_(shape), x_(shape.dtype, shape.rows, 2 * shape.half * shape.heads) {
+      : shape_(shape),
+        x_(shape.dtype, shape.rows, 2 * shape.half * shape.heads),
+        from_(shape.dtype, shape.rows, x_.columns(), x_.columns() + 3) {
     x_.fill_normal(random);
     for (int64_t r = 0; r < shape.rows; ++r) {
+      from_rows_.push_back(static_cast<int32_t>(shape.rows - 1 - r));
+      for (int64_t i = 0; i < x_.columns(); ++i) from_.set(from_rows_.back(), i, x_.at(r, i));
       positions_.push_back(static_cast<int32_t>(random.between(0, kPositions - 1)));
     }
     for (int32_t i = 0; i < shape.half; ++i) {
@@ -36,7 +41,8 @@ class RopeCase : public KernelCase {
     return "rows=" + std::to_string(shape_.rows) + " heads=" + std::to_string(shape_.heads) +
            " dim=" + std::to_string(2 * shape_.half) +
            (shape_.layout == RopeLayout::kInterleaved ? " interleaved" : " half-split") +
-           (shape_.inverse ? " inverse " : " ") + std::string(dtype_name(shape_.dtype));
+           (shape_.inverse ? " inverse" : "") + (shape_.moved ? " moved " : " ") +
+           std::string(dtype_name(shape_.dtype));
   }
   DType dtype() const override { return DType::kFloat32; }
   double flops() const override { return 3.0 * static_cast<double>(x_.count()); }
@@ -78,13 +84,17 @@ class RopeCase : public KernelCase {
           .positions = positions_.data() + first,
           .table = &table_,
           .layout = shape_.layout,
-          .inverse = shape_.inverse},
+          .inverse = shape_.inverse,
+          .from = shape_.moved ? from_.data() : nullptr,
+          .from_row_stride = from_.stride(),
+          .from_head_stride = table_.dim,
+          .from_rows = shape_.moved ? from_rows_.data() + first : nullptr},
          team);
   }
 
   RopeShape shape_;
-  Tensor x_;
-  std::vector<int32_t> positions_;
+  Tensor x_, from_;
+  std::vector<int32_t> positions_, from_rows_;
   std::vector<double> frequencies_;
   RopeTable table_;
 };
@@ -100,12 +110,13 @@ std::vector<OpCases> rope_cases() {
                     static_cast<int32_t>(random.between(1, 5)),
                     static_cast<int32_t>(random.pick({1, 3, 8, 16, 17, 32, 40})),
                     random.coin() ? RopeLayout::kInterleaved : RopeLayout::kHalfSplit,
+                    random.coin(),
                     random.coin()};
                 return std::make_unique<RopeCase>(shape, random);
               },
               {}};
   for (const RopeLayout layout : {RopeLayout::kInterleaved, RopeLayout::kHalfSplit}) {
-    const RopeShape shape{DType::kBFloat16, 8192, 9, 32, layout, false};
+    const RopeShape shape{DType::kBFloat16, 8192, 9, 32, layout, false, false};
     out.bench.push_back([shape](CaseRandom& random) -> CasePtr {
       return std::make_unique<RopeCase>(shape, random);
     });

@@ -1,7 +1,10 @@
-// linear, swiglu, embedding.
+// linear, linear_pair, swiglu, embedding.
+#include <array>
+
 #include "base/check.h"
 #include "kernels/embedding/embedding.h"
 #include "kernels/linear/linear.h"
+#include "kernels/linear/linear_impl.h"
 #include "kernels/silu_mul/silu_mul.h"
 #include "kernels/torch/nodes.h"
 #include "kernels/torch/ops.h"
@@ -12,17 +15,21 @@ namespace mole::kernels {
 
 namespace {
 
-at::Tensor multiply(const at::Tensor& x, const PackedWeight& weight, DType y_dtype) {
+/// y = x weight^T as the kernel takes it; y is contiguous.
+LinearArgs product(const at::Tensor& x, const PackedWeight& weight, const at::Tensor& y) {
   check_tensor("linear x", x, {-1, weight.k()}, weight.dtype());
-  at::Tensor y = empty({x.size(0), weight.n()}, y_dtype);
-  linear({.x = x.data_ptr(),
+  return {.x = x.data_ptr(),
           .rows = x.size(0),
           .x_stride = x.stride(0),
           .weight = &weight,
           .y = y.data_ptr(),
-          .y_dtype = y_dtype,
-          .y_stride = weight.n()},
-         team());
+          .y_dtype = dtype_of(y),
+          .y_stride = weight.n()};
+}
+
+at::Tensor multiply(const at::Tensor& x, const PackedWeight& weight, DType y_dtype) {
+  at::Tensor y = empty({x.size(0), weight.n()}, y_dtype);
+  linear(product(x, weight, y), team());
   return y;
 }
 
@@ -40,6 +47,17 @@ struct LinearNode : torch::autograd::Node {
   }
   void release_variables() override { x.reset(); }
 };
+
+/// Lets `y` remember how it was made; `factor` is x in the compute type.
+void record_linear(const at::Tensor& x, const at::Tensor& factor, Weight& weight,
+                   const at::Tensor& y) {
+  if (!recording(weight.trainable(), x)) return;
+  auto node = make_node<LinearNode>(x);
+  node->x = factor;
+  node->x_dtype = dtype_of(x);
+  node->weight = &weight;
+  torch::autograd::set_history(y, node);
+}
 
 struct SwigluNode : torch::autograd::Node {
   at::Tensor x, gate_up_out, middle;  // [T, D], [T, 2F] float32, [T, F]
@@ -88,24 +106,32 @@ struct EmbeddingNode : torch::autograd::Node {
 }  // namespace
 
 at::Tensor linear(const at::Tensor& x, Weight& weight, DType y_dtype) {
-  const at::Tensor factor =
-      dtype_of(x) == weight.compute_dtype() ? x.detach() : cast(x.detach(), weight.compute_dtype());
-  at::Tensor y = multiply(factor, weight.packed(), y_dtype);
-  if (recording(weight.trainable(), x)) {
-    auto node = make_node<LinearNode>(x);
-    node->x = factor;
-    node->x_dtype = dtype_of(x);
-    node->weight = &weight;
-    torch::autograd::set_history(y, node);
-  }
+  const at::Tensor factor = plain_value(x);
+  const bool same = dtype_of(x) == weight.compute_dtype();
+  const at::Tensor converted = same ? factor : cast(factor, weight.compute_dtype());
+  at::Tensor y = multiply(converted, weight.packed(), y_dtype);
+  record_linear(x, converted, weight, y);
   return y;
+}
+
+std::pair<at::Tensor, at::Tensor> linear_pair(const at::Tensor& x, Weight& first, Weight& second,
+                                              DType y_dtype) {
+  const at::Tensor factor = plain_value(x);
+  at::Tensor y = empty({x.size(0), first.n()}, y_dtype);
+  at::Tensor z = empty({x.size(0), second.n()}, y_dtype);
+  const std::array<LinearArgs, 2> products{product(factor, first.packed(), y),
+                                           product(factor, second.packed(), z)};
+  linear_many(products, team());
+  record_linear(x, factor, first, y);
+  record_linear(x, factor, second, z);
+  return {std::move(y), std::move(z)};
 }
 
 at::Tensor swiglu(const at::Tensor& x, Weight& gate_up, Weight& down) {
   const DType dtype = dtype_of(x);
   const int64_t width = down.k();
   MOLE_CHECK_EQ(gate_up.n(), 2 * width);
-  const at::Tensor gate_up_out = multiply(x.detach(), gate_up.packed(), DType::kFloat32);
+  const at::Tensor gate_up_out = multiply(plain_value(x), gate_up.packed(), DType::kFloat32);
   const at::Tensor middle = empty({x.size(0), width}, dtype);
   silu_mul({.gate_up = gate_up_out.data_ptr(),
             .in_dtype = DType::kFloat32,

@@ -1,7 +1,6 @@
 // route and moe: which experts each token goes to, and what they give.
 #include "kernels/moe/moe.h"
 
-#include <ATen/ops/empty.h>
 #include <ATen/ops/full.h>
 
 #include "base/check.h"
@@ -104,13 +103,13 @@ Routing route(const at::Tensor& logits, const RouterConfig& config,
               const at::Tensor& correction_bias, const BalanceOptions& balance) {
   const int64_t tokens = logits.size(0);
   check_tensor("router logits", logits, {tokens, config.num_experts}, DType::kFloat32);
-  RouteTensors t{logits.detach(), correction_bias, at::Tensor(), at::Tensor(), at::Tensor()};
-  t.expert_ids = at::empty({tokens, config.top_k}, at::TensorOptions().dtype(at::kInt));
+  RouteTensors t{plain_value(logits), correction_bias, at::Tensor(), at::Tensor(), at::Tensor()};
+  t.expert_ids = empty_int32({tokens, config.top_k});
   Routing routing;
   routing.expert_ids = t.expert_ids;
   routing.weights = empty({tokens, config.top_k}, DType::kFloat32);
-  t.weights = routing.weights.detach();
   const bool record = recording(false, logits), balanced = balance.scale != 0.0;
+  t.weights = record ? routing.weights.detach() : routing.weights;
   if (record || balanced) t.scores = empty({tokens, config.num_experts}, DType::kFloat32);
   router(router_args(t, config), team());
 
@@ -140,8 +139,8 @@ at::Tensor moe(const at::Tensor& x, const Routing& routing, ExpertBank& bank) {
   const int64_t tokens = x.size(0), top_k = routing.weights.size(1);
   check_tensor("moe x", x, {tokens, bank.hidden()}, bank.dtype());
   check_tensor("moe weights", routing.weights, {tokens, top_k}, DType::kFloat32);
-  const at::Tensor rows = x.detach().contiguous();
-  MoeTensors t{rows, routing.weights.detach(), routing.expert_ids, at::Tensor()};
+  const at::Tensor rows = plain_value(x).contiguous();
+  MoeTensors t{rows, plain_value(routing.weights), routing.expert_ids, at::Tensor()};
   const bool record = recording(bank.trainable(), x, routing.weights);
   if (record) t.gate_up = empty({tokens, top_k, 2 * bank.width()}, DType::kFloat32);
   at::Tensor y = empty({tokens, bank.hidden()}, bank.dtype());

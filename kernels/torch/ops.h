@@ -10,6 +10,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "base/ids.h"
@@ -24,6 +25,10 @@ namespace mole::kernels {
 /// float32.
 at::Tensor linear(const at::Tensor& x, Weight& weight, DType y_dtype);
 
+/// Two products of the same x in one parallel region; x has both weights' compute type.
+std::pair<at::Tensor, at::Tensor> linear_pair(const at::Tensor& x, Weight& first, Weight& second,
+                                              DType y_dtype);
+
 /// down(silu(gate x) * up x): x [T, D] -> [T, D]. gate_up [2F, D], down [D, F]. The products of
 /// gate and up stay in float32 until after the activation.
 at::Tensor swiglu(const at::Tensor& x, Weight& gate_up, Weight& down);
@@ -33,6 +38,19 @@ at::Tensor embedding(std::span<const TokenId> ids, Weight& table);
 
 /// x [T, D] (row stride free), weight [1, D] -> [T, D].
 at::Tensor rms_norm(const at::Tensor& x, Weight& weight, float eps);
+
+/// The same into columns [first, first + D) of out [T, …]; without gradients.
+void rms_norm_into(const at::Tensor& x, Weight& weight, float eps, const at::Tensor& out,
+                   int64_t first);
+
+/// What the residual stream takes in: `first`, or first + second, all [T, D].
+struct Delta {
+  at::Tensor first;
+  at::Tensor second = {};  // or undefined
+};
+/// x <- x + delta, and where `weight` is given rms_norm of that (else undefined). Without gradients
+/// x's memory takes the sum. Source and roundings: kernels/rms_norm/add_rms_norm.h.
+at::Tensor add_rms_norm(at::Tensor& x, const Delta& delta, Weight* weight, float eps);
 
 struct RopePart {
   const RopeTable* table = nullptr;  // must outlive the graph

@@ -11,6 +11,7 @@
 #include "base/check.h"
 #include "kernels/torch/convert.h"
 #include "kernels/torch/team.h"
+#include "kernels/torch/tensor_pool.h"
 
 namespace mole::kernels {
 
@@ -89,9 +90,16 @@ void check_tensor(const char* name, const at::Tensor& tensor, at::IntArrayRef sh
   internal::check_failed(__FILE__, __LINE__, name, text.str());
 }
 
-at::Tensor empty(at::IntArrayRef shape, DType dtype) {
-  return at::empty(shape, at::TensorOptions().dtype(scalar_type(dtype)));
+namespace {
+at::Tensor empty_of(at::IntArrayRef shape, at::ScalarType type) {
+  if (TensorPool* pool = TensorPool::current()) return pool->take(shape, type);
+  return at::empty(shape, at::TensorOptions().dtype(type));
 }
+}  // namespace
+
+at::Tensor empty(at::IntArrayRef shape, DType dtype) { return empty_of(shape, scalar_type(dtype)); }
+
+at::Tensor empty_int32(at::IntArrayRef shape) { return empty_of(shape, at::kInt); }
 
 at::Tensor zeros(at::IntArrayRef shape, DType dtype) {
   return at::zeros(shape, at::TensorOptions().dtype(scalar_type(dtype)));

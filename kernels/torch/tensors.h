@@ -17,9 +17,17 @@ at::ScalarType scalar_type(DType dtype);
 /// (-1 = any extent), this type, and rows that are contiguous (stride 1 in the last dimension).
 void check_tensor(const char* name, const at::Tensor& tensor, at::IntArrayRef shape, DType dtype);
 
-/// Uninitialised, contiguous, without gradient.
+/// Uninitialised, contiguous, without gradient. From the pool whose scope is open, if one is
+/// (kernels/torch/tensor_pool.h).
 at::Tensor empty(at::IntArrayRef shape, DType dtype);
+at::Tensor empty_int32(at::IntArrayRef shape);
 at::Tensor zeros(at::IntArrayRef shape, DType dtype);
+
+/// `x` as a plain value: what backward nodes keep and kernels read. Without a gradient to leave
+/// behind that is `x` itself.
+inline at::Tensor plain_value(const at::Tensor& x) {
+  return x.defined() && x.requires_grad() ? x.detach() : x;
+}
 
 /// A contiguous copy in `dtype` (rounded to nearest even), or `x` itself if it already is that.
 /// Shapes: x [rows, columns], row stride free.

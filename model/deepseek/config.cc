@@ -92,6 +92,8 @@ StatusOr<Config> read_config(const Json& json, bool v3) {
       static_cast<int32_t>(reader.integer_or("n_routed_experts", 0, 1, kExpertsMax));
   config.first_k_dense_replace = static_cast<int32_t>(
       reader.integer_or("first_k_dense_replace", 0, 0, config.info.num_layers));
+  config.num_nextn_predict_layers =
+      static_cast<int32_t>(reader.integer_or("num_nextn_predict_layers", 0, 0, 64));
   config.moe_layer_freq = static_cast<int32_t>(reader.integer_or("moe_layer_freq", 1, 1, 1024));
   for (int32_t layer = 0; layer < config.info.num_layers; ++layer) {
     config.info.num_moe_layers += config.is_moe(layer) ? 1 : 0;
@@ -103,6 +105,7 @@ StatusOr<Config> read_config(const Json& json, bool v3) {
     config.moe_intermediate_size =
         static_cast<int32_t>(reader.integer("moe_intermediate_size", 1, kWidthMax));
     read_router(reader, v3, &config);
+    config.info.num_experts_per_token = config.router.top_k;
   }
   if (config.info.num_moe_layers < config.info.num_layers) {
     config.intermediate_size =

@@ -19,7 +19,8 @@ struct Config {
   int32_t n_routed_experts = 0;  // 0 = null: every layer is dense
   int32_t n_shared_experts = 0, moe_intermediate_size = 0;
   int32_t first_k_dense_replace = 0, moe_layer_freq = 1;
-  bool correction_bias = false;  // topk_method noaux_tc
+  int32_t num_nextn_predict_layers = 0;  // multi-token-prediction modules in the checkpoint
+  bool correction_bias = false;          // topk_method noaux_tc
   kernels::RouterConfig router;
   double rms_norm_eps = 1e-6;
   bool tie_word_embeddings = false;

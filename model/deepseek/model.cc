@@ -1,5 +1,6 @@
 #include "model/deepseek/model.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "model/deepseek/config.h"
@@ -11,6 +12,8 @@ namespace {
 
 // Not rms_norm_eps: the published code leaves these two norms at their class's default.
 constexpr float kInnerNormEps = 1e-6f;
+
+std::string layer_prefix(int32_t index) { return "model.layers." + std::to_string(index) + "."; }
 
 MlaConfig mla_config(const Config& config) {
   const int32_t key = config.qk_nope_head_dim + config.qk_rope_head_dim;
@@ -53,25 +56,33 @@ std::unique_ptr<FeedForward> make_feed_forward(const Config& config, int32_t lay
                                           names, std::move(shared), parameters);
 }
 
+DecoderLayer make_layer(const Config& config, const MlaConfig& mla, int32_t index,
+                        ParameterFactory& parameters) {
+  const std::string prefix = layer_prefix(index);
+  DecoderLayer layer;
+  layer.input_norm = parameters.norm(prefix + "input_layernorm.weight", config.hidden_size);
+  layer.attention = std::make_unique<Mla>(mla, prefix + "self_attn.", parameters);
+  layer.post_attention_norm =
+      parameters.norm(prefix + "post_attention_layernorm.weight", config.hidden_size);
+  layer.feed_forward = make_feed_forward(config, index, prefix + "mlp.", parameters);
+  return layer;
+}
+
 StatusOr<std::unique_ptr<Decoder>> build(const Json& json, bool v3, ParameterFactory& parameters) {
   MOLE_ASSIGN_OR_RETURN(const Config config, read_config(json, v3));
   const int32_t num_layers = config.info.num_layers;
-  // Layers past the last are multi-token-prediction modules, which this model doesn't run.
-  parameters.ignore_prefix("model.layers." + std::to_string(num_layers) + ".");
+  // Layers past the last are multi-token-prediction modules: read by add_mtp, or not at all. Their
+  // copies of the embedding and the head are never read.
+  for (int32_t i = 0; i < std::max(1, config.num_nextn_predict_layers); ++i) {
+    parameters.ignore_prefix(layer_prefix(num_layers + i));
+  }
   const MlaConfig mla = mla_config(config);
   auto decoder = std::make_unique<Decoder>(
       DecoderConfig{config.hidden_size, config.info.vocab_size,
                     static_cast<float>(config.rms_norm_eps), config.tie_word_embeddings},
       config.info, parameters);
   for (int32_t i = 0; i < num_layers; ++i) {
-    const std::string prefix = "model.layers." + std::to_string(i) + ".";
-    DecoderLayer layer;
-    layer.input_norm = parameters.norm(prefix + "input_layernorm.weight", config.hidden_size);
-    layer.attention = std::make_unique<Mla>(mla, prefix + "self_attn.", parameters);
-    layer.post_attention_norm =
-        parameters.norm(prefix + "post_attention_layernorm.weight", config.hidden_size);
-    layer.feed_forward = make_feed_forward(config, i, prefix + "mlp.", parameters);
-    decoder->add_layer(std::move(layer));
+    decoder->add_layer(make_layer(config, mla, i, parameters));
   }
   const int64_t idle =
       config.info.num_moe_layers > 0 ? config.n_routed_experts - config.router.top_k : 0;
@@ -88,6 +99,26 @@ StatusOr<std::unique_ptr<Decoder>> build_v2(const Json& config, ParameterFactory
 
 StatusOr<std::unique_ptr<Decoder>> build_v3(const Json& config, ParameterFactory& parameters) {
   return build(config, true, parameters);
+}
+
+Status add_mtp(const Json& json, ParameterFactory& parameters, Decoder& decoder) {
+  MOLE_ASSIGN_OR_RETURN(const Config config, read_config(json, true));
+  if (config.num_nextn_predict_layers == 0) {
+    return absl::InvalidArgumentError(
+        "config.json: num_nextn_predict_layers is 0 or absent; multi-token prediction needs a "
+        "checkpoint with at least 1");
+  }
+  const int32_t index = config.info.num_layers;
+  const std::string prefix = layer_prefix(index);
+  const int64_t hidden = config.hidden_size;
+  MtpModule module;
+  module.embedding_norm = parameters.norm(prefix + "enorm.weight", hidden);
+  module.hidden_norm = parameters.norm(prefix + "hnorm.weight", hidden);
+  module.projection = parameters.matrix({{prefix + "eh_proj.weight", hidden}}, 2 * hidden);
+  module.layer = make_layer(config, mla_config(config), index, parameters);
+  module.head_norm = parameters.norm(prefix + "shared_head.norm.weight", hidden);
+  decoder.set_mtp(std::move(module));
+  return absl::OkStatus();
 }
 
 }  // namespace mole::model::deepseek

@@ -8,5 +8,7 @@ namespace mole::model::deepseek {
 
 StatusOr<std::unique_ptr<Decoder>> build_v2(const Json& config, ParameterFactory& parameters);
 StatusOr<std::unique_ptr<Decoder>> build_v3(const Json& config, ParameterFactory& parameters);
+/// V3's multi-token-prediction module: model.layers.{num_hidden_layers}.*
+Status add_mtp(const Json& config, ParameterFactory& parameters, Decoder& decoder);
 
 }  // namespace mole::model::deepseek

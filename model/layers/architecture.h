@@ -18,6 +18,9 @@ struct Architecture {
   /// Checks the whole configuration first, then asks `parameters` for everything.
   /// Errors: kInvalidArgument with all problems.
   StatusOr<std::unique_ptr<Decoder>> (*build)(const Json& config, ParameterFactory& parameters);
+  /// Adds the multi-token-prediction module to a decoder that `build` made; null if the
+  /// architecture has none. Errors: kInvalidArgument if this checkpoint has none.
+  Status (*add_mtp)(const Json& config, ParameterFactory& parameters, Decoder& decoder) = nullptr;
 };
 
 /// The architecture of config.json's model_type. Errors: kInvalidArgument (no model_type),

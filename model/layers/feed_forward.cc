@@ -13,8 +13,8 @@ DenseFeedForward::DenseFeedForward(int64_t hidden, int64_t width, const std::str
           {{prefix + "gate_proj.weight", width}, {prefix + "up_proj.weight", width}}, hidden)),
       down_(parameters.matrix({{prefix + "down_proj.weight", hidden}}, width)) {}
 
-at::Tensor DenseFeedForward::forward(const at::Tensor& x, StepContext&) {
-  return kernels::swiglu(x, *gate_up_, *down_);
+kernels::Delta DenseFeedForward::forward(const at::Tensor& x, StepContext&) {
+  return {kernels::swiglu(x, *gate_up_, *down_)};
 }
 
 int64_t DenseFeedForward::resident_bytes() const {
@@ -34,21 +34,28 @@ MoeFeedForward::MoeFeedForward(const kernels::RouterConfig& router, int64_t hidd
   experts_ = parameters.experts(names.experts, hidden, width);
 }
 
-at::Tensor MoeFeedForward::forward(const at::Tensor& x, StepContext& step) {
+kernels::Delta MoeFeedForward::forward(const at::Tensor& x, StepContext& step) {
   const at::Tensor logits = kernels::linear(x, *gate_, DType::kFloat32);
   const kernels::Routing routing = kernels::route(
       logits, router_, correction_bias_, {.scale = step.balance_scale, .starts = &step.starts});
-  std::vector<int64_t> loads(static_cast<size_t>(router_.num_experts), 0);
-  const int32_t* ids = routing.expert_ids.data_ptr<int32_t>();
-  for (int64_t i = 0; i < routing.expert_ids.numel(); ++i) ++loads[static_cast<size_t>(ids[i])];
-  step.expert_loads.push_back(std::move(loads));
+  add_loads(routing.expert_ids, step);
   if (routing.balance.defined()) {
     step.balance =
         step.balance.defined() ? at::add(step.balance, routing.balance) : routing.balance;
     step.balance_sum += routing.balance_sum;
   }
-  const at::Tensor routed = kernels::moe(x, routing, *experts_);
-  return shared_ == nullptr ? routed : at::add(routed, shared_->forward(x, step));
+  at::Tensor routed = kernels::moe(x, routing, *experts_);
+  if (shared_ == nullptr) return {std::move(routed)};
+  return {std::move(routed), shared_->forward(x, step).first};
+}
+
+void MoeFeedForward::add_loads(const at::Tensor& expert_ids, StepContext& step) const {
+  const size_t first = step.expert_loads.size();
+  step.expert_loads.resize(first + static_cast<size_t>(router_.num_experts), 0);
+  const int32_t* ids = expert_ids.data_ptr<int32_t>();
+  for (int64_t i = 0; i < expert_ids.numel(); ++i) {
+    ++step.expert_loads[first + static_cast<size_t>(ids[i])];
+  }
 }
 
 int64_t MoeFeedForward::resident_bytes() const {

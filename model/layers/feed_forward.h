@@ -7,6 +7,7 @@
 #include <string>
 
 #include "kernels/router/router.h"
+#include "kernels/torch/ops.h"
 #include "model/layers/parameters.h"
 #include "model/layers/step_context.h"
 
@@ -15,8 +16,9 @@ namespace mole::model {
 class FeedForward {
  public:
   virtual ~FeedForward() = default;
-  /// x [T, D], normalised -> [T, D]. MoE layers report loads and balance to `step`.
-  virtual at::Tensor forward(const at::Tensor& x, StepContext& step) = 0;
+  /// x [T, D], normalised -> what the residual stream takes in. MoE layers report loads and balance
+  /// to `step`.
+  virtual kernels::Delta forward(const at::Tensor& x, StepContext& step) = 0;
   virtual int64_t resident_bytes() const = 0;
 };
 
@@ -26,7 +28,7 @@ class DenseFeedForward final : public FeedForward {
  public:
   DenseFeedForward(int64_t hidden, int64_t width, const std::string& prefix,
                    ParameterFactory& parameters);
-  at::Tensor forward(const at::Tensor& x, StepContext& step) override;
+  kernels::Delta forward(const at::Tensor& x, StepContext& step) override;
   int64_t resident_bytes() const override;
 
  private:
@@ -45,10 +47,13 @@ class MoeFeedForward final : public FeedForward {
   MoeFeedForward(const kernels::RouterConfig& router, int64_t hidden, int64_t width,
                  const MoeNames& names, std::unique_ptr<DenseFeedForward> shared,
                  ParameterFactory& parameters);
-  at::Tensor forward(const at::Tensor& x, StepContext& step) override;
+  kernels::Delta forward(const at::Tensor& x, StepContext& step) override;
   int64_t resident_bytes() const override;
 
  private:
+  /// Appends this layer's tokens per expert to step.expert_loads.
+  void add_loads(const at::Tensor& expert_ids, StepContext& step) const;
+
   kernels::RouterConfig router_;
   std::unique_ptr<kernels::Weight> gate_;
   at::Tensor correction_bias_;

@@ -23,14 +23,13 @@ int64_t Gqa::resident_bytes() const {
 
 at::Tensor Gqa::forward(const at::Tensor& x, StepContext& step, int32_t layer) {
   const int32_t head = config_.head_dim;
-  at::Tensor q = kernels::linear(x, *q_proj_, dtype_);
-  at::Tensor entries = kernels::linear(x, *kv_proj_, dtype_);
+  auto [q, entries] = kernels::linear_pair(x, *q_proj_, *kv_proj_, dtype_);
   kernels::rope_(q, step.positions,
                  {config_.rope.get(), config_.rope_layout, 0, config_.num_heads, head});
   kernels::rope_(entries, step.positions,
                  {config_.rope.get(), config_.rope_layout, 0, config_.num_kv_heads, head});
   at::Tensor out;
-  if (step.cache == nullptr && !step.any_absorbed) {
+  if (step.whole_sequences()) {
     out = kernels::attention(q, entries, at::Tensor(), step.starts,
                              {.heads = config_.num_heads,
                               .kv_heads = config_.num_kv_heads,
@@ -48,43 +47,44 @@ at::Tensor Gqa::forward(const at::Tensor& x, StepContext& step, int32_t layer) {
   return kernels::linear(out, *o_proj_, dtype_);
 }
 
-void Gqa::attend(const at::Tensor& q, const at::Tensor& entries, const StepContext& step,
-                 int32_t layer, const at::Tensor& out) {
+void Gqa::attend(const at::Tensor& q, const at::Tensor& entries, StepContext& step, int32_t layer,
+                 const at::Tensor& out) {
   const int64_t head = config_.head_dim;
   const int64_t value_bytes = config_.num_kv_heads * head * dtype_bytes(dtype_);
-  std::vector<ContextBlocks> keys, values;
-  keys.reserve(step.segments.size());
-  values.reserve(step.segments.size());
-  std::vector<kernels::AttentionArgs> args;
-  for (const Segment& segment : step.segments) {
-    if (segment.num_rows == 0) continue;
-    const ContextBlocks& key = keys.emplace_back(context_blocks(step, segment, layer, entries));
-    ContextBlocks& value = values.emplace_back(key);
-    for (const void*& row : value.first_rows) {
-      row = static_cast<const std::byte*>(row) + value_bytes;
-    }
-    args.push_back({.dtype = dtype_,
-                    .num_queries = segment.num_rows,
-                    .first_position = segment.first_position,
-                    .num_heads = config_.num_heads,
-                    .num_kv_heads = config_.num_kv_heads,
-                    .key_dim = config_.head_dim,
-                    .value_dim = config_.head_dim,
-                    .scale = config_.softmax_scale,
-                    .q = kernels::element(q, segment.first_row, 0),
-                    .q_row_stride = q.stride(0),
-                    .q_head_stride = head,
-                    .key_blocks = key.first_rows.data(),
-                    .value_blocks = value.first_rows.data(),
-                    .key_row_stride = key.row_stride,
-                    .key_head_stride = head,
-                    .value_row_stride = value.row_stride,
-                    .value_head_stride = head,
-                    .out = kernels::element(out, segment.first_row, 0),
-                    .out_row_stride = out.stride(0),
-                    .out_head_stride = head});
+  const int64_t row_stride = entry_stride(step, entries) / dtype_bytes(dtype_);
+  StepScratch& scratch = step.scratch;
+  scratch.attention.clear();
+  for (std::vector<const void*>* blocks : {&scratch.keys, &scratch.values}) {
+    blocks->clear();
+    blocks->reserve(num_blocks(step.expanded) + num_blocks(step.absorbed));
   }
-  kernels::attention(args.data(), static_cast<int64_t>(args.size()), kernels::team());
+  auto add = [&](const Segment& segment) {
+    scratch.attention.push_back(
+        {.dtype = dtype_,
+         .num_queries = segment.num_rows,
+         .first_position = segment.first_position,
+         .num_heads = config_.num_heads,
+         .num_kv_heads = config_.num_kv_heads,
+         .key_dim = config_.head_dim,
+         .value_dim = config_.head_dim,
+         .scale = config_.softmax_scale,
+         .q = kernels::element(q, segment.first_row, 0),
+         .q_row_stride = q.stride(0),
+         .q_head_stride = head,
+         .key_blocks = append_blocks(step, segment, layer, entries, 0, &scratch.keys),
+         .value_blocks = append_blocks(step, segment, layer, entries, value_bytes, &scratch.values),
+         .key_row_stride = row_stride,
+         .key_head_stride = head,
+         .value_row_stride = row_stride,
+         .value_head_stride = head,
+         .out = kernels::element(out, segment.first_row, 0),
+         .out_row_stride = out.stride(0),
+         .out_head_stride = head});
+  };
+  for (const Segment& segment : step.expanded) add(segment);
+  for (const Segment& segment : step.absorbed) add(segment);
+  kernels::attention(scratch.attention.data(), static_cast<int64_t>(scratch.attention.size()),
+                     kernels::team());
 }
 
 }  // namespace mole::model

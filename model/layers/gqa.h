@@ -29,8 +29,8 @@ class Gqa final : public AttentionLayer {
   int64_t resident_bytes() const override;
 
  private:
-  void attend(const at::Tensor& q, const at::Tensor& entries, const StepContext& step,
-              int32_t layer, const at::Tensor& out);
+  void attend(const at::Tensor& q, const at::Tensor& entries, StepContext& step, int32_t layer,
+              const at::Tensor& out);
 
   GqaConfig config_;
   DType dtype_;

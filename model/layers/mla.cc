@@ -61,24 +61,22 @@ int64_t Mla::resident_bytes() const {
   return bytes;
 }
 
-at::Tensor Mla::queries(const at::Tensor& x) {
-  if (q_proj_ != nullptr) return kernels::linear(x, *q_proj_, dtype_);
-  const at::Tensor low = kernels::linear(x, *q_a_proj_, dtype_);
-  return kernels::linear(kernels::rms_norm(low, *q_a_norm_, config_.inner_norm_eps), *q_b_proj_,
-                         dtype_);
-}
-
 at::Tensor Mla::forward(const at::Tensor& x, StepContext& step, int32_t layer) {
   const int32_t nope = config_.qk_nope_head_dim, rope = config_.qk_rope_head_dim;
   const int32_t value = config_.v_head_dim, latent = config_.kv_lora_rank;
-  at::Tensor q = queries(x);
-  kernels::rope_(q, step.positions,
-                 {config_.rope.get(), config_.rope_layout, nope, config_.num_heads, nope + rope});
-  const at::Tensor entries = kernels::latent_entry(
-      kernels::linear(x, *kv_a_proj_, dtype_), *kv_a_norm_, config_.inner_norm_eps, step.positions,
-      *config_.rope, config_.rope_layout);
+  auto [q, kv_a] =
+      kernels::linear_pair(x, q_proj_ != nullptr ? *q_proj_ : *q_a_proj_, *kv_a_proj_, dtype_);
+  if (q_proj_ == nullptr) {
+    q = kernels::linear(kernels::rms_norm(q, *q_a_norm_, config_.inner_norm_eps), *q_b_proj_,
+                        dtype_);
+  }
+  const at::Tensor entries =
+      kernels::latent_entry(kv_a, *kv_a_norm_, config_.inner_norm_eps, step.positions,
+                            *config_.rope, config_.rope_layout);
   at::Tensor out;
-  if (step.cache == nullptr && !step.any_absorbed) {
+  if (step.whole_sequences()) {
+    kernels::rope_(q, step.positions,
+                   {config_.rope.get(), config_.rope_layout, nope, config_.num_heads, nope + rope});
     const at::Tensor kv = kernels::linear(entries.narrow(1, 0, latent), *kv_b_proj_, dtype_);
     out = kernels::attention(q, kv, entries.narrow(1, latent, rope), step.starts,
                              {.heads = config_.num_heads,
@@ -93,8 +91,8 @@ at::Tensor Mla::forward(const at::Tensor& x, StepContext& step, int32_t layer) {
   } else {
     write_entries(step, layer, entries);
     out = kernels::empty({x.size(0), int64_t{config_.num_heads} * value}, dtype_);
-    attend_expanded(q, entries, step, layer, out);
     attend_absorbed(q, entries, step, layer, out);
+    attend_expanded(q, entries, step, layer, out);
   }
   return kernels::linear(out, *o_proj_, dtype_);
 }

@@ -9,6 +9,7 @@
 #pragma once
 
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -37,6 +38,7 @@ class Mla final : public AttentionLayer {
   int32_t entry_elements() const override {
     return config_.kv_lora_rank + config_.qk_rope_head_dim;
   }
+  int32_t entry_rope_elements() const override { return config_.qk_rope_head_dim; }
   at::Tensor forward(const at::Tensor& x, StepContext& step, int32_t layer) override;
   int64_t resident_bytes() const override;
 
@@ -44,18 +46,38 @@ class Mla final : public AttentionLayer {
   int64_t q_row() const {
     return int64_t{config_.num_heads} * (config_.qk_nope_head_dim + config_.qk_rope_head_dim);
   }
-  at::Tensor queries(const at::Tensor& x);
-  void attend_expanded(const at::Tensor& q, const at::Tensor& entries, const StepContext& step,
+  /// Fills `out`'s rows of the segments of either form. `q` is not turned yet.
+  void attend_expanded(const at::Tensor& q, const at::Tensor& entries, StepContext& step,
                        int32_t layer, const at::Tensor& out);
-  void attend_absorbed(const at::Tensor& q, const at::Tensor& entries, const StepContext& step,
+  void attend_absorbed(const at::Tensor& q, const at::Tensor& entries, StepContext& step,
                        int32_t layer, const at::Tensor& out);
+
+  void attend_expanded_group(std::span<const Segment> segments, const at::Tensor& q,
+                             const at::Tensor& entries, StepContext& step, int32_t layer,
+                             const at::Tensor& out);
+  /// The latents of all segments' contexts, one after the other: [sum of contexts, C].
+  at::Tensor gather_latents(std::span<const Segment> segments, const at::Tensor& entries,
+                            StepContext& step, int32_t layer);
+  kernels::RopeArgs rope_of(const at::Tensor& q, const Segment& segment,
+                            const StepContext& step) const;
+
   void pack_absorbed();
-  /// q rows [T, H * (N + R)] -> [T, H * (C + R)]: the nope part through kv_b's key part.
-  at::Tensor latent_queries(const at::Tensor& q);
+  /// The absorbed rows of q [T, H * (N + R)] -> [rows, H * (C + R)]: the nope part through kv_b's
+  /// key part, the rotary part turned.
+  at::Tensor latent_queries(const at::Tensor& q, StepContext& step);
+  /// Head h's columns begin at h * head_stride; row r is row rows[r] of the matrix, or r.
+  struct HeadColumns {
+    const at::Tensor& matrix;
+    int64_t head_stride;
+    const int32_t* rows = nullptr;
+  };
+  /// Each head's product with its own weight, all in one parallel region.
+  void multiply_heads(const std::vector<kernels::PackedWeight>& weights, const HeadColumns& x,
+                      const HeadColumns& y, int64_t rows, StepContext& step);
   /// What doesn't depend on where the other operands lie.
   kernels::AttentionArgs expanded_args(const Segment& segment, const at::Tensor& q,
                                        const at::Tensor& out) const;
-  kernels::AttentionArgs absorbed_args(const Segment& segment, const ContextBlocks& keys) const;
+  kernels::AttentionArgs absorbed_args(const Segment& segment) const;
 
   MlaConfig config_;
   DType dtype_;

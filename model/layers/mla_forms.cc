@@ -1,7 +1,7 @@
 // The two forms of latent attention over a step's segments, without gradients: keys come from
 // pages, or from the batch itself when the trainer scores.
-#include <cstring>
-
+#include "kernels/kv_entry/kv_entry.h"
+#include "kernels/linear/linear_impl.h"
 #include "kernels/torch/ops.h"
 #include "kernels/torch/team.h"
 #include "kernels/torch/tensors.h"
@@ -14,78 +14,41 @@ using kernels::team;
 
 namespace {
 
-using SegmentList = std::vector<const Segment*>;
+// Contexts are expanded together until they have this many rows, so that the memory for keys and
+// values of a step with many prompts stays that of a few thousand tokens, or of one long prompt.
+constexpr int64_t kExpandedRows = 4096;
 
-SegmentList segments_of(const StepContext& step, AttentionForm form) {
-  SegmentList found;
-  for (const Segment& segment : step.segments) {
-    if (segment.form == form && segment.num_rows > 0) found.push_back(&segment);
-  }
-  return found;
+int64_t context_rows(std::span<const Segment> segments) {
+  int64_t rows = 0;
+  for (const Segment& segment : segments) rows += segment.context();
+  return rows;
 }
 
-/// Copies the latents of positions [0, context) from blocks of 64 rows to rows of `out`.
-void gather_latents(const ContextBlocks& blocks, int32_t context, const at::Tensor& out,
-                    int64_t first_row) {
-  const int64_t element_bytes = static_cast<int64_t>(out.element_size());
-  const size_t row_bytes = static_cast<size_t>(out.size(1) * element_bytes);
-  for (int32_t position = 0; position < context; ++position) {
-    const auto* block = static_cast<const std::byte*>(
-        blocks.first_rows[static_cast<size_t>(position / kBlockTokens)]);
-    std::memcpy(element(out, first_row + position, 0),
-                block + (position % kBlockTokens) * blocks.row_stride * element_bytes, row_bytes);
-  }
-}
-
-/// The same blocks, `bytes` further into each row.
-ContextBlocks shifted(ContextBlocks blocks, int64_t bytes) {
-  for (const void*& row : blocks.first_rows) row = static_cast<const std::byte*>(row) + bytes;
-  return blocks;
-}
-
-/// Blocks of consecutive rows of a matrix from `row` on, starting at `column`.
-ContextBlocks matrix_blocks(const at::Tensor& matrix, int64_t row, int64_t column,
-                            int32_t context) {
-  ContextBlocks blocks;
-  blocks.row_stride = matrix.stride(0);
+/// Pointers to rows row, row + 64, … of a matrix, at `column`.
+const void* const* append_matrix_blocks(const at::Tensor& matrix, int64_t row, int64_t column,
+                                        int32_t context, std::vector<const void*>* blocks) {
+  const size_t first = blocks->size();
   for (int32_t position = 0; position < context; position += kBlockTokens) {
-    blocks.first_rows.push_back(element(matrix, row + position, column));
+    blocks->push_back(element(matrix, row + position, column));
   }
-  return blocks;
-}
-
-/// y rows, columns [y_first, …) = x rows, columns [x_first, …) times weight^T.
-void multiply_columns(const at::Tensor& x, int64_t x_first, const kernels::PackedWeight& weight,
-                      const at::Tensor& y, int64_t y_first) {
-  kernels::linear({.x = element(x, 0, x_first),
-                   .rows = x.size(0),
-                   .x_stride = x.stride(0),
-                   .weight = &weight,
-                   .y = element(y, 0, y_first),
-                   .y_dtype = kernels::dtype_of(y),
-                   .y_stride = y.stride(0)},
-                  team());
-}
-
-/// Rows of the segments, one after the other: from `x` to `packed`, or back.
-void pack_rows(const SegmentList& segments, const at::Tensor& x, const at::Tensor& packed) {
-  int64_t row = 0;
-  for (const Segment* segment : segments) {
-    kernels::copy_rows(x.narrow(0, segment->first_row, segment->num_rows),
-                       packed.narrow(0, row, segment->num_rows));
-    row += segment->num_rows;
-  }
-}
-void unpack_rows(const SegmentList& segments, const at::Tensor& packed, const at::Tensor& x) {
-  int64_t row = 0;
-  for (const Segment* segment : segments) {
-    kernels::copy_rows(packed.narrow(0, row, segment->num_rows),
-                       x.narrow(0, segment->first_row, segment->num_rows));
-    row += segment->num_rows;
-  }
+  return blocks->data() + first;
 }
 
 }  // namespace
+
+kernels::RopeArgs Mla::rope_of(const at::Tensor& q, const Segment& segment,
+                               const StepContext& step) const {
+  const int64_t q_head = config_.qk_nope_head_dim + config_.qk_rope_head_dim;
+  return {.x = element(q, segment.first_row, config_.qk_nope_head_dim),
+          .dtype = dtype_,
+          .rows = segment.num_rows,
+          .heads = config_.num_heads,
+          .row_stride = q.stride(0),
+          .head_stride = q_head,
+          .positions = step.positions.data_ptr<int32_t>() + segment.first_row,
+          .table = config_.rope.get(),
+          .layout = config_.rope_layout};
+}
 
 kernels::AttentionArgs Mla::expanded_args(const Segment& segment, const at::Tensor& q,
                                           const at::Tensor& out) const {
@@ -115,59 +78,117 @@ kernels::AttentionArgs Mla::expanded_args(const Segment& segment, const at::Tens
           .out_head_stride = config_.v_head_dim};
 }
 
-void Mla::attend_expanded(const at::Tensor& q, const at::Tensor& entries, const StepContext& step,
+void Mla::attend_expanded(const at::Tensor& q, const at::Tensor& entries, StepContext& step,
                           int32_t layer, const at::Tensor& out) {
-  const SegmentList segments = segments_of(step, AttentionForm::kExpanded);
-  if (segments.empty()) return;
-  const int64_t latent = config_.kv_lora_rank;
-  int64_t rows = 0;
-  for (const Segment* segment : segments) rows += segment->context();
-  const at::Tensor latents = kernels::empty({rows, latent}, dtype_);
-  std::vector<ContextBlocks> pages;
-  rows = 0;
-  for (const Segment* segment : segments) {
-    pages.push_back(context_blocks(step, *segment, layer, entries));
-    gather_latents(pages.back(), segment->context(), latents, rows);
-    rows += segment->context();
+  std::span<const Segment> left = step.expanded;
+  for (const Segment& segment : left) kernels::rope(rope_of(q, segment, step), team());
+  while (!left.empty()) {
+    size_t count = 1;
+    int64_t rows = left[0].context();
+    while (count < left.size() && rows + left[count].context() <= kExpandedRows) {
+      rows += left[count++].context();
+    }
+    attend_expanded_group(left.first(count), q, entries, step, layer, out);
+    left = left.subspan(count);
   }
-  const at::Tensor kv = kernels::linear(latents, *kv_b_proj_, dtype_);
-
-  std::vector<ContextBlocks> keys, values, rotated;  // filled before any pointer is taken
-  rows = 0;
-  for (size_t i = 0; i < segments.size(); ++i) {
-    const int32_t context = segments[i]->context();
-    keys.push_back(matrix_blocks(kv, rows, 0, context));
-    values.push_back(matrix_blocks(kv, rows, config_.qk_nope_head_dim, context));
-    rotated.push_back(shifted(std::move(pages[i]), latent * dtype_bytes(dtype_)));
-    rows += context;
-  }
-  std::vector<kernels::AttentionArgs> all;
-  for (size_t i = 0; i < segments.size(); ++i) {
-    kernels::AttentionArgs args = expanded_args(*segments[i], q, out);
-    args.key_blocks = keys[i].first_rows.data();
-    args.value_blocks = values[i].first_rows.data();
-    args.shared_blocks = rotated[i].first_rows.data();
-    args.shared_row_stride = rotated[i].row_stride;
-    all.push_back(args);
-  }
-  kernels::attention(all.data(), static_cast<int64_t>(all.size()), team());
 }
 
-at::Tensor Mla::latent_queries(const at::Tensor& q) {
+at::Tensor Mla::gather_latents(std::span<const Segment> segments, const at::Tensor& entries,
+                               StepContext& step, int32_t layer) {
+  const int64_t latent = config_.kv_lora_rank;
+  const at::Tensor latents = kernels::empty({context_rows(segments), latent}, dtype_);
+  StepScratch& scratch = step.scratch;
+  scratch.reads.clear();
+  scratch.shared.clear();
+  scratch.shared.reserve(num_blocks(segments));
+  int64_t row = 0;
+  for (const Segment& segment : segments) {
+    scratch.reads.push_back(
+        {.entry = entry_shape(step, entries, config_.qk_rope_head_dim),
+         .blocks = append_blocks(step, segment, layer, entries, 0, &scratch.shared),
+         .entry_stride = entry_stride(step, entries),
+         .num_rows = segment.context(),
+         .columns = latent,
+         .out = element(latents, row, 0),
+         .out_stride = latents.stride(0)});
+    row += segment.context();
+  }
+  kernels::kv_read(scratch.reads.data(), static_cast<int64_t>(scratch.reads.size()), team());
+  return latents;
+}
+
+void Mla::attend_expanded_group(std::span<const Segment> segments, const at::Tensor& q,
+                                const at::Tensor& entries, StepContext& step, int32_t layer,
+                                const at::Tensor& out) {
+  const at::Tensor kv =
+      kernels::linear(gather_latents(segments, entries, step, layer), *kv_b_proj_, dtype_);
+  StepScratch& scratch = step.scratch;
+  const kernels::KvEntryShape entry = entry_shape(step, entries, config_.qk_rope_head_dim);
+  scratch.attention.clear();
+  for (std::vector<const void*>* blocks : {&scratch.keys, &scratch.values, &scratch.shared}) {
+    blocks->clear();
+    blocks->reserve(num_blocks(segments));
+  }
+  int64_t row = 0;
+  for (const Segment& segment : segments) {
+    const int32_t context = segment.context();
+    kernels::AttentionArgs args = expanded_args(segment, q, out);
+    args.key_blocks = append_matrix_blocks(kv, row, 0, context, &scratch.keys);
+    args.value_blocks =
+        append_matrix_blocks(kv, row, config_.qk_nope_head_dim, context, &scratch.values);
+    args.shared_blocks =
+        append_blocks(step, segment, layer, entries, entry.rope_offset(), &scratch.shared);
+    args.shared_row_stride = entry_stride(step, entries) / dtype_bytes(dtype_);
+    scratch.attention.push_back(args);
+    row += context;
+  }
+  kernels::attention(scratch.attention.data(), static_cast<int64_t>(scratch.attention.size()),
+                     team());
+}
+
+void Mla::multiply_heads(const std::vector<kernels::PackedWeight>& weights, const HeadColumns& x,
+                         const HeadColumns& y, int64_t rows, StepContext& step) {
+  std::vector<kernels::LinearArgs>& products = step.scratch.products;
+  products.clear();
+  for (int64_t h = 0; h < config_.num_heads; ++h) {
+    products.push_back({.x = element(x.matrix, 0, h * x.head_stride),
+                        .rows = rows,
+                        .x_stride = x.matrix.stride(0),
+                        .weight = &weights[static_cast<size_t>(h)],
+                        .y = element(y.matrix, 0, h * y.head_stride),
+                        .y_dtype = dtype_,
+                        .y_stride = y.matrix.stride(0),
+                        .x_rows = x.rows,
+                        .y_rows = y.rows});
+  }
+  kernels::linear_many(products, team());
+}
+
+at::Tensor Mla::latent_queries(const at::Tensor& q, StepContext& step) {
   const int64_t nope = config_.qk_nope_head_dim, rope = config_.qk_rope_head_dim;
   const int64_t latent = config_.kv_lora_rank, key = entry_elements();
-  at::Tensor q_latent = kernels::empty({q.size(0), config_.num_heads * key}, dtype_);
-  for (int64_t h = 0; h < config_.num_heads; ++h) {
-    const int64_t first = h * (nope + rope);
-    multiply_columns(q, first, key_up_[static_cast<size_t>(h)], q_latent, h * key);
-  }
-  const int64_t all = q.size(0) * config_.num_heads;  // every head of every row as a row of its own
-  kernels::copy_rows(q.view({all, nope + rope}).narrow(1, nope, rope),
-                     q_latent.view({all, key}).narrow(1, latent, rope));
+  const int64_t rows = static_cast<int64_t>(step.absorbed_rows.size());
+  const int32_t* from_rows = rows == q.size(0) ? nullptr : step.absorbed_rows.data();
+  const at::Tensor q_latent = kernels::empty({rows, config_.num_heads * key}, dtype_);
+  multiply_heads(key_up_, {q, nope + rope, from_rows}, {q_latent, key}, rows, step);
+  kernels::rope({.x = element(q_latent, 0, latent),
+                 .dtype = dtype_,
+                 .rows = rows,
+                 .heads = config_.num_heads,
+                 .row_stride = q_latent.stride(0),
+                 .head_stride = key,
+                 .positions = step.absorbed_positions.data(),
+                 .table = config_.rope.get(),
+                 .layout = config_.rope_layout,
+                 .from = element(q, 0, nope),
+                 .from_row_stride = q.stride(0),
+                 .from_head_stride = nope + rope,
+                 .from_rows = from_rows},
+                team());
   return q_latent;
 }
 
-kernels::AttentionArgs Mla::absorbed_args(const Segment& segment, const ContextBlocks& keys) const {
+kernels::AttentionArgs Mla::absorbed_args(const Segment& segment) const {
   return {.dtype = dtype_,
           .num_queries = segment.num_rows,
           .first_position = segment.first_position,
@@ -178,51 +199,38 @@ kernels::AttentionArgs Mla::absorbed_args(const Segment& segment, const ContextB
           .scale = config_.softmax_scale,
           .q_row_stride = int64_t{config_.num_heads} * entry_elements(),
           .q_head_stride = entry_elements(),
-          .key_blocks = keys.first_rows.data(),
-          .value_blocks = keys.first_rows.data(),  // the key's first numbers are the value
-          .key_row_stride = keys.row_stride,
-          .value_row_stride = keys.row_stride,
           .out_row_stride = int64_t{config_.num_heads} * config_.kv_lora_rank,
           .out_head_stride = config_.kv_lora_rank};
 }
 
-void Mla::attend_absorbed(const at::Tensor& q, const at::Tensor& entries, const StepContext& step,
+void Mla::attend_absorbed(const at::Tensor& q, const at::Tensor& entries, StepContext& step,
                           int32_t layer, const at::Tensor& out) {
-  const SegmentList segments = segments_of(step, AttentionForm::kAbsorbed);
-  if (segments.empty()) return;
+  if (step.absorbed.empty()) return;
   pack_absorbed();
-  int64_t rows = 0;
-  for (const Segment* segment : segments) rows += segment->num_rows;
-  // The rows one after the other, so that each head's product is one call; in a step that only
-  // decodes they already are.
-  const bool only = rows == q.size(0);
-  const at::Tensor q_rows = only ? q : kernels::empty({rows, q.size(1)}, dtype_);
-  if (!only) pack_rows(segments, q, q_rows);
-  const at::Tensor q_latent = latent_queries(q_rows);
-
-  const int64_t heads = config_.num_heads, latent = config_.kv_lora_rank;
+  const at::Tensor q_latent = latent_queries(q, step);
+  const int64_t heads = config_.num_heads, latent = config_.kv_lora_rank, rows = q_latent.size(0);
   const at::Tensor o_latent = kernels::empty({rows, heads * latent}, dtype_);
-  std::vector<ContextBlocks> keys;
-  for (const Segment* segment : segments) {
-    keys.push_back(context_blocks(step, *segment, layer, entries));
-  }
-  std::vector<kernels::AttentionArgs> all;
+  const kernels::KvEntryShape entry = entry_shape(step, entries, config_.qk_rope_head_dim);
+  StepScratch& scratch = step.scratch;
+  scratch.attention.clear();
+  scratch.keys.clear();
+  scratch.keys.reserve(num_blocks(step.absorbed));
   int64_t row = 0;
-  for (size_t i = 0; i < segments.size(); ++i) {
-    kernels::AttentionArgs args = absorbed_args(*segments[i], keys[i]);
+  for (const Segment& segment : step.absorbed) {
+    kernels::AttentionArgs args = absorbed_args(segment);
     args.q = element(q_latent, row, 0);
     args.out = element(o_latent, row, 0);
-    all.push_back(args);
-    row += segments[i]->num_rows;
+    args.key_blocks = append_blocks(step, segment, layer, entries, 0, &scratch.keys);
+    args.key_format = entry.format;
+    args.value_blocks = args.key_blocks;  // the key's first numbers are the value
+    args.key_row_stride = args.value_row_stride = entry_stride(step, entries) / dtype_bytes(dtype_);
+    scratch.attention.push_back(args);
+    row += segment.num_rows;
   }
-  kernels::attention(all.data(), static_cast<int64_t>(all.size()), team());
-
-  const int64_t value = config_.v_head_dim;
-  const at::Tensor o_rows = only ? out : kernels::empty({rows, heads * value}, dtype_);
-  for (int64_t h = 0; h < heads; ++h) {
-    multiply_columns(o_latent, h * latent, value_up_[static_cast<size_t>(h)], o_rows, h * value);
-  }
-  if (!only) unpack_rows(segments, o_rows, out);
+  kernels::attention(scratch.attention.data(), static_cast<int64_t>(scratch.attention.size()),
+                     team());
+  const int32_t* to_rows = rows == q.size(0) ? nullptr : step.absorbed_rows.data();
+  multiply_heads(value_up_, {o_latent, latent}, {out, config_.v_head_dim, to_rows}, rows, step);
 }
 
 }  // namespace mole::model

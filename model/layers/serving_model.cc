@@ -1,7 +1,6 @@
 #include "model/layers/serving_model.h"
 
 #include <ATen/core/grad_mode.h>
-#include <ATen/ops/empty.h>
 
 #include <algorithm>
 #include <cstring>
@@ -9,92 +8,28 @@
 
 #include "kernels/torch/ops.h"
 #include "kernels/torch/tensors.h"
+#include "model/layers/step_check.h"
 
 namespace mole::model {
 
 namespace {
 
-Status refuse(const std::string& what) { return absl::InternalError("model step: " + what); }
-
-Status check_cache(const ModelInfo& info, const KvCacheShape& shape) {
-  if (shape.num_layers != info.num_layers || shape.entry_elements != info.kv_entry_elements ||
-      shape.dtype != info.dtype) {
-    return refuse("the cache's shape is not the model's");
+/// Rows `rows` of x [T, D], one after the other.
+at::Tensor take_rows(const at::Tensor& x, std::span<const int32_t> rows) {
+  const int64_t count = static_cast<int64_t>(rows.size());
+  const at::Tensor taken = kernels::empty({count, x.size(1)}, kernels::dtype_of(x));
+  const size_t bytes = static_cast<size_t>(x.size(1)) * x.element_size();
+  for (int64_t r = 0; r < count; ++r) {
+    std::memcpy(kernels::element(taken, r, 0), kernels::element(x, rows[static_cast<size_t>(r)], 0),
+                bytes);
   }
-  return absl::OkStatus();
-}
-
-/// Ids, positions and the flat layout; pages are checked sequence by sequence.
-Status check_rows(const StepInput& input, const ModelInfo& info) {
-  const size_t tokens = input.token_ids.size(), sequences = input.forms.size();
-  if (input.positions.size() != tokens) return refuse("positions and token_ids differ in length");
-  if (input.sequence_starts.size() != sequences + 1 || input.sequence_starts.front() != 0 ||
-      input.sequence_starts.back() != static_cast<int32_t>(tokens)) {
-    return refuse("sequence_starts don't cover the rows");
-  }
-  if (input.block_tables.size() != sequences * static_cast<size_t>(input.blocks_per_sequence)) {
-    return refuse("block_tables have not one row a sequence");
-  }
-  for (const TokenId id : input.token_ids) {
-    if (id < 0 || id >= info.vocab_size) {
-      return refuse("token id " + std::to_string(id) + " is outside [0, vocab_size)");
-    }
-  }
-  int32_t previous = -1;
-  for (const int32_t row : input.logit_rows) {
-    if (row <= previous || row >= static_cast<int32_t>(tokens)) {
-      return refuse("logit_rows are not ascending rows of the step");
-    }
-    previous = row;
-  }
-  return absl::OkStatus();
-}
-
-Status check_segment(const StepInput& input, const Segment& segment, const ModelInfo& info,
-                     int64_t num_blocks) {
-  for (int32_t i = 0; i < segment.num_rows; ++i) {
-    if (input.positions[static_cast<size_t>(segment.first_row + i)] != segment.first_position + i) {
-      return refuse("a sequence's positions are not consecutive");
-    }
-  }
-  if (segment.first_position < 0 || segment.context() > info.context_length) {
-    return refuse("a position is outside [0, max_position_embeddings)");
-  }
-  const int32_t pages = (segment.context() + kBlockTokens - 1) / kBlockTokens;
-  if (pages > input.blocks_per_sequence) return refuse("a block table is too short");
-  for (int32_t i = 0; i < pages; ++i) {
-    const int32_t block = segment.blocks[static_cast<size_t>(i)];
-    if (block < 0 || block >= num_blocks) return refuse("a block is outside the cache");
-  }
-  return absl::OkStatus();
-}
-
-StatusOr<StepContext> make_context(const StepInput& input, const ModelInfo& info, KvCache& cache) {
-  StepContext step;
-  step.cache = &cache;
-  const size_t per_sequence = static_cast<size_t>(input.blocks_per_sequence);
-  for (size_t s = 0; s < input.forms.size(); ++s) {
-    const int32_t first = input.sequence_starts[s], rows = input.sequence_starts[s + 1] - first;
-    if (rows < 0) return refuse("sequence_starts descend");
-    if (rows == 0) continue;
-    const Segment segment{.first_row = first,
-                          .num_rows = rows,
-                          .first_position = input.positions[static_cast<size_t>(first)],
-                          .form = input.forms[s],
-                          .blocks = input.block_tables.subspan(s * per_sequence, per_sequence)};
-    MOLE_RETURN_IF_ERROR(check_segment(input, segment, info, cache.shape().num_blocks));
-    step.any_absorbed |= segment.form == AttentionForm::kAbsorbed;
-    step.segments.push_back(segment);
-  }
-  step.positions = at::empty({static_cast<int64_t>(input.positions.size())},
-                             at::TensorOptions().dtype(at::kInt));
-  std::copy(input.positions.begin(), input.positions.end(), step.positions.data_ptr<int32_t>());
-  return step;
+  return taken;
 }
 
 }  // namespace
 
-ServingModel::ServingModel(std::unique_ptr<Decoder> decoder) : decoder_(std::move(decoder)) {
+ServingModel::ServingModel(std::unique_ptr<Decoder> decoder, int64_t max_step_tokens)
+    : decoder_(std::move(decoder)), pool_(max_step_tokens) {
   loads_.resize(static_cast<size_t>(info().num_moe_layers) *
                 static_cast<size_t>(info().num_experts));
 }
@@ -102,39 +37,62 @@ ServingModel::ServingModel(std::unique_ptr<Decoder> decoder) : decoder_(std::mov
 Status ServingModel::forward(const StepInput& input, KvCache& cache, StepOutput* output) {
   try {
     const at::NoGradGuard no_gradients;
+    const kernels::TensorPool::Scope scope(&pool_);
     return run(input, cache, output);
   } catch (const std::exception& error) {
-    return refuse(error.what());
+    return refuse_step(error.what());
   }
 }
 
 Status ServingModel::run(const StepInput& input, KvCache& cache, StepOutput* output) {
-  MOLE_RETURN_IF_ERROR(check_cache(info(), cache.shape()));
-  MOLE_RETURN_IF_ERROR(check_rows(input, info()));
-  MOLE_ASSIGN_OR_RETURN(StepContext step, make_context(input, info(), cache));
+  // What the last step left is not needed any more; its memory is.
+  for (at::Tensor* kept : {&logits_, &hidden_, &draft_logits_, &draft_state_}) kept->reset();
   output->logits = {};
+  MOLE_RETURN_IF_ERROR(fill_context(input, info(), cache, &step_));
   if (input.token_ids.empty()) return absl::OkStatus();
-  const at::Tensor hidden = decoder_->hidden(input.token_ids, step);
-  add_loads(step);
+  const at::Tensor hidden = decoder_->hidden(input.token_ids, step_);
+  for (size_t i = 0; i < step_.expert_loads.size(); ++i) loads_[i] += step_.expert_loads[i];
+  if (info().num_mtp_layers > 0) hidden_ = hidden;
   if (input.logit_rows.empty()) return absl::OkStatus();
-
-  const int64_t rows = static_cast<int64_t>(input.logit_rows.size());
-  const at::Tensor wanted = kernels::empty({rows, hidden.size(1)}, info().dtype);
-  for (int64_t r = 0; r < rows; ++r) {
-    const int64_t row = input.logit_rows[static_cast<size_t>(r)];
-    std::memcpy(kernels::element(wanted, r, 0), kernels::element(hidden, row, 0),
-                static_cast<size_t>(hidden.size(1) * dtype_bytes(info().dtype)));
-  }
+  const at::Tensor wanted = take_rows(hidden, input.logit_rows);
   logits_ = kernels::linear(decoder_->normalize(wanted), decoder_->head(), DType::kFloat32);
   output->logits = {logits_.data_ptr<float>(), static_cast<size_t>(logits_.numel())};
   return absl::OkStatus();
 }
 
-void ServingModel::add_loads(const StepContext& step) {
-  size_t i = 0;
-  for (const std::vector<int64_t>& layer : step.expert_loads) {
-    for (const int64_t load : layer) loads_[i++] += load;
+Status ServingModel::draft(const DraftInput& input, KvCache& cache, StepOutput* output) {
+  if (info().num_mtp_layers == 0) return Model::draft(input, cache, output);
+  try {
+    const at::NoGradGuard no_gradients;
+    const kernels::TensorPool::Scope scope(&pool_);
+    return run_draft(input, cache, output);
+  } catch (const std::exception& error) {
+    return refuse_step(error.what());
   }
+}
+
+Status ServingModel::run_draft(const DraftInput& input, KvCache& cache, StepOutput* output) {
+  draft_logits_.reset();
+  output->logits = {};
+  MOLE_RETURN_IF_ERROR(fill_context(input.step, info(), cache, &step_));
+  const bool again = input.source == DraftSource::kDraft;
+  const at::Tensor& source = again ? draft_state_ : hidden_;
+  const int64_t rows = source.defined() ? source.size(0) : 0;
+  if (input.rows.size() != input.step.token_ids.size()) {
+    return refuse_step("draft rows and token_ids differ in length");
+  }
+  for (const int32_t row : input.rows) {
+    if (row < 0 || row >= rows) return refuse_step("a draft's row is not of the call before");
+  }
+  if (input.rows.empty()) return absl::OkStatus();
+  const at::Tensor taken = take_rows(source, input.rows);
+  draft_state_ =
+      decoder_->draft(input.step.token_ids, again ? taken : decoder_->normalize(taken), step_);
+  if (input.step.logit_rows.empty()) return absl::OkStatus();
+  draft_logits_ = kernels::linear(take_rows(draft_state_, input.step.logit_rows), decoder_->head(),
+                                  DType::kFloat32);
+  output->logits = {draft_logits_.data_ptr<float>(), static_cast<size_t>(draft_logits_.numel())};
+  return absl::OkStatus();
 }
 
 std::vector<int64_t> ServingModel::take_expert_loads() {

@@ -18,6 +18,7 @@ import torch
 import transformers
 
 import golden_configs
+import mtp_reference
 
 FOLDER = pathlib.Path(__file__).parent
 PROMPT_LENGTHS = (1, 7, 90)  # the last goes beyond one page of 64 tokens
@@ -99,17 +100,14 @@ def from_fp8(stored):
     return tensors
 
 
-def mtp_tensors(config, generator):
-    """What DeepSeek-V3 publishes as the layer after the last one (a part of it: names matter)."""
-    prefix = f"model.layers.{config['num_hidden_layers']}."
-    hidden = config["hidden_size"]
-    return {
-        prefix + "enorm.weight": torch.ones(hidden),
-        prefix + "hnorm.weight": torch.ones(hidden),
-        prefix + "eh_proj.weight": torch.randn(hidden, 2 * hidden, generator=generator),
-        prefix + "shared_head.norm.weight": torch.ones(hidden),
-        prefix + "input_layernorm.weight": torch.ones(hidden),
-    }
+def normal_like(name, shape, generator):
+    """A tensor for the name, distributed as randomise() does it."""
+    values = torch.randn(shape, generator=generator)
+    if name.endswith("e_score_correction_bias"):
+        return values * 0.25
+    if len(shape) == 1:
+        return 1 + values * 0.2
+    return values * (2.0 if name.endswith("gate.weight") else 1.4) / shape[-1] ** 0.5
 
 
 class RoutingMargins:
@@ -224,7 +222,7 @@ def store(folder, config, seed):
         tensors = {name: t if name.endswith("correction_bias") else t.to(torch.bfloat16)
                    for name, t in tensors.items()}
     if config.get("num_nextn_predict_layers"):
-        tensors |= mtp_tensors(config, generator)
+        tensors |= mtp_reference.tensors(tensors, config, generator, normal_like)
     safetensors.torch.save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     write_json(folder / "config.json",
                saved_config if folder.name.endswith("new_keys") else config)
@@ -256,6 +254,14 @@ def make(name, config, seed):
         prompts.append(prompt)
         greedy_margin = min(greedy_margin, margin)
         if margins.smallest < ROUTING_MARGIN_MIN or greedy_margin < GREEDY_MARGIN_MIN:
+            return None
+    if config.get("num_nextn_predict_layers"):
+        reference = mtp_reference.Reference(folder, config)
+        module_margins = RoutingMargins(reference.model, config)
+        for prompt in prompts:
+            if len(prompt["token_ids"]) > 2:
+                prompt["mtp"] = reference.drafts(prompt["token_ids"], numbers)
+        if module_margins.smallest < ROUTING_MARGIN_MIN:
             return None
     again = [run_prompt(model.double(), prompt["token_ids"])[0] for prompt in prompts]
     expected = {
