@@ -89,7 +89,7 @@ class TensorSource {
   bool convert_into(const std::string& name, const std::vector<int64_t>& shape, DType dtype,
                     void* out);
   // The format in which `tensor` is quantised, kNone if it is not.
-  StoredFormat format_of(const TensorView& tensor) const;
+  StoredFormat format_of(const TensorView& tensor, const std::vector<int64_t>& shape) const;
   std::optional<QuantizedTensor> find_quantized(const std::string& name, const TensorView& tensor,
                                                 const std::vector<int64_t>& shape);
   void note_read(int64_t bytes);

@@ -71,7 +71,7 @@ bool TensorSource::convert_into(const std::string& name, const std::vector<int64
   }
   const TensorView& tensor = found->second;
   const bool counted = !read_.insert(name).second;
-  if (format_of(tensor) != StoredFormat::kNone) {
+  if (format_of(tensor, shape) != StoredFormat::kNone) {
     const auto matrix = find_quantized(name, tensor, shape);
     if (!matrix.has_value()) return false;
     dequantize(*matrix, dtype, out);
@@ -86,19 +86,23 @@ bool TensorSource::convert_into(const std::string& name, const std::vector<int64
   return true;
 }
 
-// e4m3 says itself what it is; bytes are codes where config.json says so.
-StoredFormat TensorSource::format_of(const TensorView& tensor) const {
+// e4m3 says itself what it is; bytes are codes where config.json says so. Beside int4 there may be
+// int8, whose codes are not halved.
+StoredFormat TensorSource::format_of(const TensorView& tensor,
+                                     const std::vector<int64_t>& shape) const {
   if (tensor.dtype == DType::kFloat8E4M3) return StoredFormat::kFp8;
   const StoredFormat format = checkpoint_->stored_format();
-  const bool codes = tensor.dtype == DType::kUInt8 && format != StoredFormat::kFp8;
-  return codes ? format : StoredFormat::kNone;
+  if (tensor.dtype != DType::kUInt8 || format == StoredFormat::kFp8) return StoredFormat::kNone;
+  const bool whole =
+      shape.size() == 2 && tensor.shape == shape && shape != code_shape(format, shape[0], shape[1]);
+  return format == StoredFormat::kInt4 && whole ? StoredFormat::kInt8 : format;
 }
 
 std::optional<QuantizedTensor> TensorSource::quantized(const std::string& name,
                                                        const std::vector<int64_t>& shape) {
   const auto found = checkpoint_->tensors().find(name);
   if (found == checkpoint_->tensors().end()) return std::nullopt;
-  if (format_of(found->second) == StoredFormat::kNone) return std::nullopt;
+  if (format_of(found->second, shape) == StoredFormat::kNone) return std::nullopt;
   const bool counted = !read_.insert(name).second;
   auto matrix = find_quantized(name, found->second, shape);
   if (matrix.has_value() && !counted) note_read(static_cast<int64_t>(found->second.bytes.size()));
@@ -114,7 +118,7 @@ std::optional<QuantizedTensor> TensorSource::find_quantized(const std::string& n
                                 " " + describe_shape(wanted) + ", found " + describe(view));
     return std::nullopt;
   };
-  const StoredFormat format = format_of(tensor);
+  const StoredFormat format = format_of(tensor, shape);
   const std::string scales_name = scale_name(format, name);
   const auto scales = checkpoint_->tensors().find(scales_name);
   const bool first = scales != checkpoint_->tensors().end() && read_.insert(scales_name).second;
