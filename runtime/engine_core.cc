@@ -219,7 +219,12 @@ Status EngineCore::publish_run(const PlannedChunk& chunk, const float* logits) {
 }
 
 Status EngineCore::propose_drafts(const StepPlan& plan) {
-  if (mtp_drafter_ != nullptr) return mtp_drafter_->draft(plan, *model_, cache_, sampler_);
+  if (mtp_drafter_ != nullptr) {
+    const double chance_min = least_draft_chance(plan, step_times_.cost());
+    MOLE_ASSIGN_OR_RETURN(module_drafts_,
+                          mtp_drafter_->draft(plan, chance_min, *model_, cache_, sampler_));
+    return absl::OkStatus();
+  }
   if (options_.speculative_method != SpeculativeMethod::kNgram) return absl::OkStatus();
   for (const PlannedChunk& chunk : plan.chunks) {
     Sequence* sequence = chunk.sequence;
@@ -358,12 +363,14 @@ void EngineCore::note_step_time(const StepPlan& plan, double seconds) {
   metrics_->step_time.observe(seconds);
   const double target_s = static_cast<double>(options_.target_itl_us) * 1e-6;
   if (target_s > 0 && plan.num_decodes > 0 && seconds > target_s) metrics_->steps_over_target.add();
+  StepWork work = plan.work;
+  work.module_drafts = module_drafts_;
   if (step_times_.cost().known && seconds > 0) {
-    const double predicted = step_times_.cost().predict(plan.work);
+    const double predicted = step_times_.cost().predict(work);
     metrics_->step_time_predicted.observe(predicted);
     metrics_->step_time_error.observe(std::abs(predicted - seconds) / seconds);
   }
-  step_times_.observe(plan.work, seconds);
+  step_times_.observe(work, seconds);
 }
 
 // Also after a cancellation, as an engine that has become idle takes no further step.

@@ -104,6 +104,7 @@ class EngineCore {
   Notices notices_;
   const StepPlan* plan_ = nullptr;
   Scheduler::PrefixStats reported_prefix_;
+  int32_t module_drafts_ = 0;  // made behind the last step
   int64_t num_steps_ = 0;
 };
 

@@ -52,8 +52,10 @@ inline constexpr int32_t kSpeculativeTokensMax = 16;  // bounds of the options
 inline constexpr int32_t kPromptLookupMax = 16;
 /// Earlier places of the last few tokens that one draft compares.
 inline constexpr int32_t kNgramPlacesMax = 16;
-/// The module drafts no further once a draft would be right less often: its passes cost about that.
+/// The module drafts no further once a draft would be right less often, while it is not known what
+/// its passes cost; and the least chance that is worth a pass, whatever it costs.
 inline constexpr double kDraftChanceMin = 0.2;
+inline constexpr double kDraftChanceLeast = 0.05;
 /// A sequence whose drafts don't pay now and then tries so many again.
 inline constexpr int32_t kProbeDrafts = 1;
 

@@ -11,16 +11,23 @@ using model::AttentionForm;
 using model::DraftSource;
 using model::kBlockTokens;
 
-int32_t drafts_wanted(const Sequence& sequence, int32_t most) {
+int32_t drafts_wanted(const Sequence& sequence, int32_t most, double chance_min) {
   const int32_t left = sequence.request->request.sampling.max_tokens - sequence.num_generated() - 1;
   const bool probe = sequence.draft_record.probe_due(sequence.num_generated());
   double chance = 1;
   int32_t wanted = 0;
   for (; wanted < std::min(most, left); ++wanted) {
     chance *= sequence.draft_record.rate();
-    if (chance < kDraftChanceMin && !(probe && wanted < kProbeDrafts)) break;
+    if (chance < chance_min && !(probe && wanted < kProbeDrafts)) break;
   }
   return wanted;
+}
+
+double least_draft_chance(const StepPlan& plan, const StepCost& cost) {
+  const double seconds = cost.predict(plan.work);
+  if (!cost.known || seconds <= 0) return kDraftChanceMin;
+  const double rows = std::max(plan.num_decodes, 1);
+  return std::clamp(cost.seconds.back() * rows / seconds, kDraftChanceLeast, 1.0);
 }
 
 MtpDrafter::MtpDrafter(const BatchBuilderOptions& options, int32_t drafts_max)
@@ -38,19 +45,21 @@ MtpDrafter::MtpDrafter(const BatchBuilderOptions& options, int32_t drafts_max)
   sequences_.reserve(sequences);
 }
 
-Status MtpDrafter::draft(const StepPlan& plan, model::Model& model, model::KvCache& cache,
-                         Sampler& sampler) {
+StatusOr<int32_t> MtpDrafter::draft(const StepPlan& plan, double chance_min, model::Model& model,
+                                    model::KvCache& cache, Sampler& sampler) {
   begin();
-  add_step_rows(plan);
+  add_step_rows(plan, chance_min);
+  int32_t drafted = 0;
   DraftSource source = DraftSource::kForward;
   while (!token_ids_.empty()) {
+    drafted += static_cast<int32_t>(logit_rows_.size());
     MOLE_ASSIGN_OR_RETURN(const auto logits, pass(source, model, cache));
     take_drafts(logits, model.info(), sampler);
     begin();
     add_draft_rows();
     source = DraftSource::kDraft;
   }
-  return absl::OkStatus();
+  return drafted;
 }
 
 void MtpDrafter::begin() {
@@ -64,7 +73,7 @@ void MtpDrafter::begin() {
 }
 
 // Every position that the step computed and whose next token is known by now.
-void MtpDrafter::add_step_rows(const StepPlan& plan) {
+void MtpDrafter::add_step_rows(const StepPlan& plan, double chance_min) {
   active_.clear();
   int32_t next_row = 0;
   for (const PlannedChunk& chunk : plan.chunks) {
@@ -78,7 +87,8 @@ void MtpDrafter::add_step_rows(const StepPlan& plan) {
               first_row + position - chunk.first);
     }
     end_sequence(*sequence, chunk.form);
-    const int32_t wanted = sequence->decoding() ? drafts_wanted(*sequence, drafts_max_) : 0;
+    const int32_t wanted =
+        sequence->decoding() ? drafts_wanted(*sequence, drafts_max_, chance_min) : 0;
     if (wanted == 0) continue;
     logit_rows_.push_back(static_cast<int32_t>(rows_.size()) - 1);
     active_.push_back({sequence, logit_rows_.back(), wanted});

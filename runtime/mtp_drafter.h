@@ -17,9 +17,13 @@
 
 namespace mole::runtime {
 
-/// How many drafts a sequence should get, of at most `most`: as long as each is likely enough to be
-/// right (kDraftChanceMin), and now and then one that isn't.
-int32_t drafts_wanted(const Sequence& sequence, int32_t most);
+/// How many drafts a sequence should get, of at most `most`: as long as each is right with at least
+/// the chance `chance_min`, and now and then one that isn't.
+int32_t drafts_wanted(const Sequence& sequence, int32_t most, double chance_min);
+
+/// The chance from which on the module's work for one draft more pays: a right one saves a row of a
+/// later step. kDraftChanceMin while costs are not known.
+double least_draft_chance(const StepPlan& plan, const StepCost& cost);
 
 class MtpDrafter {
  public:
@@ -27,8 +31,10 @@ class MtpDrafter {
   MtpDrafter(const BatchBuilderOptions& options, int32_t drafts_max);
 
   /// Fills in the drafts of the plan's sequences, whose results were published. Must come after the
-  /// model's forward of that plan, before its next. Errors: the model's.
-  Status draft(const StepPlan& plan, model::Model& model, model::KvCache& cache, Sampler& sampler);
+  /// model's forward of that plan, before its next. `chance_min` as for drafts_wanted(). Returns
+  /// how many drafts were made. Errors: the model's.
+  StatusOr<int32_t> draft(const StepPlan& plan, double chance_min, model::Model& model,
+                          model::KvCache& cache, Sampler& sampler);
 
  private:
   struct Active {
@@ -37,7 +43,7 @@ class MtpDrafter {
     int32_t wanted = 0;
   };
   void begin();
-  void add_step_rows(const StepPlan& plan);
+  void add_step_rows(const StepPlan& plan, double chance_min);
   void add_row(TokenId token, int32_t position, int32_t source_row);
   void end_sequence(const Sequence& sequence, model::AttentionForm form);
   StatusOr<std::span<const float>> pass(model::DraftSource source, model::Model& model,

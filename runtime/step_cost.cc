@@ -41,7 +41,8 @@ StepFactors StepWork::factors(double expert_share) const {
           absorbed_pairs,
           static_cast<double>(expanded_rows),
           expanded_context,
-          expanded_pairs};
+          expanded_pairs,
+          static_cast<double>(module_drafts)};
 }
 
 double StepCost::predict(const StepWork& work) const {

@@ -14,10 +14,10 @@
 
 namespace mole::runtime {
 
-inline constexpr size_t kStepFactors = 7;
+inline constexpr size_t kStepFactors = 8;
 /// 0 a step at all; 1 share of the routed experts that are read; 2 absorbed rows; 3 absorbed rows x
 /// the entries they attend to; 4 expanded rows; 5 entries that expanded chunks attend to; 6
-/// expanded rows x entries they attend to.
+/// expanded rows x entries they attend to; 7 drafts that the model's module made behind the step.
 using StepFactors = std::array<double, kStepFactors>;
 
 /// The chunks of one step, summed.
@@ -27,6 +27,7 @@ struct StepWork {
   int32_t expanded_rows = 0;
   double expanded_context = 0;
   double expanded_pairs = 0;
+  int32_t module_drafts = 0;
 
   /// A chunk of positions [first, first + count). Cutting a chunk in two gives the same sums but
   /// for expanded_context, which each part pays for itself.
