@@ -7,6 +7,7 @@
 #include <map>
 #include <memory>
 #include <set>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -17,6 +18,8 @@
 #include "model_loader/safetensors.h"
 
 namespace mole::loader {
+
+class ReadAhead;
 
 class Checkpoint {
  public:
@@ -79,6 +82,13 @@ class TensorSource {
   /// nothing.
   std::optional<QuantizedTensor> quantized(const std::string& name,
                                            const std::vector<int64_t>& shape);
+  /// Where tensor `name` lies in its mapped file, if that is in `dtype` already, of this shape and
+  /// aligned to its elements; else null (then `read` it). Counts as read.
+  const void* mapped(const std::string& name, const std::vector<int64_t>& shape, DType dtype);
+  /// What `mapped` and `quantized` gave out since the last call won't be looked at again.
+  void release_mapped();
+  /// Tells `read_ahead`, which must outlive the last read, what was read.
+  void set_read_ahead(ReadAhead* read_ahead) { read_ahead_ = read_ahead; }
   /// Declares a tensor unused on purpose (for example MTP layers); it won't be reported.
   void ignore_prefix(const std::string& prefix);
   /// Call once after the last read.
@@ -93,11 +103,14 @@ class TensorSource {
   std::optional<QuantizedTensor> find_quantized(const std::string& name, const TensorView& tensor,
                                                 const std::vector<int64_t>& shape);
   void note_read(int64_t bytes);
+  void let_go(std::span<const std::byte> bytes);
 
   std::shared_ptr<const Checkpoint> checkpoint_;
   Progress progress_;
   std::shared_ptr<const Clock> clock_;
-  TimeUs progress_at_;  // the next call of progress_ is due
+  ReadAhead* read_ahead_ = nullptr;
+  std::vector<std::span<const std::byte>> mapped_;  // given out and not yet let go
+  TimeUs progress_at_;                              // the next call of progress_ is due
   std::set<std::string> read_;
   std::vector<std::string> ignored_prefixes_;
   LoadReport report_;

@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "model_loader/checkpoint.h"
 #include "model_loader/convert.h"
+#include "model_loader/read_ahead.h"
 
 namespace mole::loader {
 namespace {
@@ -83,7 +84,33 @@ bool TensorSource::convert_into(const std::string& name, const std::vector<int64
     convert(tensor.dtype, tensor.bytes.data(), tensor.num_elements(), dtype, out);
   }
   if (!counted) note_read(static_cast<int64_t>(tensor.bytes.size()));
+  let_go(tensor.bytes);
   return true;
+}
+
+const void* TensorSource::mapped(const std::string& name, const std::vector<int64_t>& shape,
+                                 DType dtype) {
+  const auto found = checkpoint_->tensors().find(name);
+  if (found == checkpoint_->tensors().end()) return nullptr;
+  const TensorView& tensor = found->second;
+  const auto address = reinterpret_cast<uintptr_t>(tensor.bytes.data());
+  if (tensor.dtype != dtype || tensor.shape != shape || !is_floating(dtype) ||
+      address % static_cast<uintptr_t>(dtype_bytes(dtype)) != 0 ||
+      format_of(tensor, shape) != StoredFormat::kNone) {
+    return nullptr;
+  }
+  if (read_.insert(name).second) note_read(static_cast<int64_t>(tensor.bytes.size()));
+  mapped_.push_back(tensor.bytes);
+  return tensor.bytes.data();
+}
+
+void TensorSource::release_mapped() {
+  for (const std::span<const std::byte> bytes : mapped_) let_go(bytes);
+  mapped_.clear();
+}
+
+void TensorSource::let_go(std::span<const std::byte> bytes) {
+  if (read_ahead_ != nullptr) read_ahead_->let_go(bytes);
 }
 
 // e4m3 says itself what it is; bytes are codes where config.json says so. Beside int4 there may be
@@ -105,6 +132,7 @@ std::optional<QuantizedTensor> TensorSource::quantized(const std::string& name,
   if (format_of(found->second, shape) == StoredFormat::kNone) return std::nullopt;
   const bool counted = !read_.insert(name).second;
   auto matrix = find_quantized(name, found->second, shape);
+  if (matrix.has_value()) mapped_.push_back(found->second.bytes);
   if (matrix.has_value() && !counted) note_read(static_cast<int64_t>(found->second.bytes.size()));
   return matrix;
 }

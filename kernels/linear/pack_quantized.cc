@@ -1,6 +1,7 @@
 #include "kernels/linear/pack_quantized.h"
 #include "base/check.h"
 #include "kernels/cpu/isa.h"
+#include "kernels/linear/pack_shapes.h"
 
 namespace mole::kernels {
 
@@ -14,6 +15,7 @@ void pack_quantized(std::span<const QuantizedMatrix> parts, PackedWeight& packed
     n += part.n;
   }
   std::byte* out = packed.reshape(parts[0].format, n, parts[0].k);
+  if (PackShapesOnly::active()) return;
   const auto pack_panel =
       isa() == Isa::kAvx2 ? avx2::pack_quantized_panel : avx512::pack_quantized_panel;
   const int64_t panel_bytes = quantized_panel_bytes(parts[0].format, parts[0].k);

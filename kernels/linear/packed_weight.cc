@@ -5,6 +5,7 @@
 
 #include "base/check.h"
 #include "kernels/cpu/isa.h"
+#include "kernels/linear/pack_shapes.h"
 #include "kernels/linear/quantized_impl.h"
 
 namespace mole::kernels {
@@ -15,13 +16,15 @@ constexpr int64_t kHugePage = int64_t{2} << 20;
 
 std::byte* allocate(int64_t bytes) {
   const int64_t alignment = bytes >= kHugePage ? kHugePage : 64;
-  const int64_t size = ceil_div(std::max<int64_t>(bytes, 1), alignment) * alignment;
-  void* data =
-      std::aligned_alloc(static_cast<std::size_t>(alignment), static_cast<std::size_t>(size));
-  MOLE_CHECK(data != nullptr);
+  const int64_t size = ceil_div(std::max<int64_t>(bytes, 1), 64) * 64;
+  void* data = nullptr;
+  const int failed =
+      ::posix_memalign(&data, static_cast<std::size_t>(alignment), static_cast<std::size_t>(size));
+  MOLE_CHECK(failed == 0);
   if (alignment == kHugePage) {
-    // Advice only; where the system refuses it small pages do.
-    (void)madvise(data, static_cast<std::size_t>(size), MADV_HUGEPAGE);
+    // Advice only; where the system refuses it small pages do. The last, partly used page is left
+    // out: huge, it would take memory that no plan knows of.
+    (void)madvise(data, static_cast<std::size_t>(size / kHugePage * kHugePage), MADV_HUGEPAGE);
   }
   return static_cast<std::byte*>(data);
 }
@@ -76,6 +79,7 @@ void pack_many(std::span<const PackTask> tasks, ThreadTeam& team) {
     task.packed->reshape(source.dtype, source.n, source.k);
     total += ceil_div(source.n, kPanel);
   }
+  if (PackShapesOnly::active()) return;
   const auto pack_panels = isa() == Isa::kAvx2 ? avx2::pack_panels : avx512::pack_panels;
   auto part = [&](int64_t begin, int64_t end) {
     int64_t first = 0;  // number of the task's first panel

@@ -55,6 +55,17 @@ void ExpertBank::add(const at::Tensor& gate_up, const at::Tensor& down) {
   expert.down.pack(down.data_ptr(), dtype_, hidden_, width_, width_, false, team());
 }
 
+void ExpertBank::add(std::span<const PlainMatrix> gate_up, const PlainMatrix& down) {
+  MOLE_CHECK_LT(static_cast<int64_t>(experts_.size()), num_experts_);
+  ExpertWeights& expert = experts_.emplace_back();
+  pack_parts(gate_up, dtype_, expert.gate_up, team());
+  pack_parts({&down, 1}, dtype_, expert.down, team());
+  MOLE_CHECK_EQ(expert.gate_up.n(), 2 * width_);
+  MOLE_CHECK_EQ(expert.gate_up.k(), hidden_);
+  MOLE_CHECK_EQ(expert.down.n(), hidden_);
+  MOLE_CHECK_EQ(expert.down.k(), width_);
+}
+
 void ExpertBank::add(std::span<const QuantizedMatrix> gate_up, const QuantizedMatrix& down) {
   MOLE_CHECK_LT(static_cast<int64_t>(experts_.size()), num_experts_);
   ExpertWeights& expert = experts_.emplace_back();

@@ -20,6 +20,8 @@ class ExpertBank {
   ExpertBank(int64_t num_experts, int64_t hidden, int64_t width, DType dtype);
   /// gate_up [2F, D], down [D, F], contiguous in the dtype.
   void add(const at::Tensor& gate_up, const at::Tensor& down);
+  /// The same from where they lie, gate [F, D] and up [F, D] apart; can_pack_parts of both.
+  void add(std::span<const PlainMatrix> gate_up, const PlainMatrix& down);
   /// The same from codes and scales; `gate_up` are the parts that make up [2F, D].
   void add(std::span<const QuantizedMatrix> gate_up, const QuantizedMatrix& down);
 

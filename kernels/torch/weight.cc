@@ -27,6 +27,12 @@ Weight::Weight(std::span<const QuantizedMatrix> parts, at::Tensor plain)
   pack_quantized(parts, packed_, team());
 }
 
+Weight::Weight(std::span<const PlainMatrix> parts, DType dtype)
+    : n_(0), k_(parts[0].k), options_{dtype, false, false, true}, compute_dtype_(dtype) {
+  for (const PlainMatrix& part : parts) n_ += part.n;
+  pack_parts(parts, dtype, packed_, team());
+}
+
 Weight::Weight(at::Tensor master, at::Tensor grad, const WeightOptions& options,
                WeightVersion version)
     : n_(master.size(0)),

@@ -14,6 +14,7 @@
 
 #include "base/dtype.h"
 #include "kernels/linear/linear.h"
+#include "kernels/linear/pack_parts.h"
 #include "kernels/linear/quantize.h"
 
 namespace mole::kernels {
@@ -35,6 +36,8 @@ class Weight {
   /// Serving. Codes and scales stacked along n, for products; `plain` [n, k] bfloat16 is kept for
   /// other uses, or undefined.
   Weight(std::span<const QuantizedMatrix> parts, at::Tensor plain);
+  /// Serving. Matrices of `dtype` stacked along n, for products only; can_pack_parts of them.
+  Weight(std::span<const PlainMatrix> parts, DType dtype);
   /// Training. master [n, k] contiguous float32; its gradient buffer is `grad`, same shape.
   Weight(at::Tensor master, at::Tensor grad, const WeightOptions& options, WeightVersion version);
 

@@ -24,6 +24,13 @@ class ParameterSource {
                                                            const std::vector<int64_t>& /*shape*/) {
     return std::nullopt;
   }
+  /// Where the values already lie in `dtype`, in memory that stays valid until release_mapped();
+  /// null: `read` them.
+  virtual const void* mapped(const std::string& /*name*/, const std::vector<int64_t>& /*shape*/,
+                             DType /*dtype*/) {
+    return nullptr;
+  }
+  virtual void release_mapped() {}
   /// Tensors with this prefix are left out on purpose.
   virtual void ignore_prefix(const std::string& prefix) = 0;
 };
@@ -37,6 +44,11 @@ class CheckpointParameters final : public ParameterSource {
                                                    const std::vector<int64_t>& shape) override {
     return source_.quantized(name, shape);
   }
+  const void* mapped(const std::string& name, const std::vector<int64_t>& shape,
+                     DType dtype) override {
+    return source_.mapped(name, shape, dtype);
+  }
+  void release_mapped() override { source_.release_mapped(); }
   void ignore_prefix(const std::string& prefix) override { source_.ignore_prefix(prefix); }
 
  private:

@@ -56,6 +56,21 @@ kernels::WeightFormat ParameterFactory::format_of(const std::vector<RowPart>& pa
   return kernels::can_quantize(format, k) ? format : WeightFormat::kPlain;
 }
 
+std::vector<kernels::PlainMatrix> ParameterFactory::mapped_parts(const std::vector<RowPart>& parts,
+                                                                 int64_t k) {
+  std::vector<kernels::PlainMatrix> mapped;
+  if (trainable_) return mapped;
+  for (const RowPart& part : parts) {
+    const void* values = source_.mapped(part.name, {part.rows, k}, dtype_);
+    if (values == nullptr) break;
+    mapped.push_back({values, part.rows, k});
+  }
+  const bool whole = mapped.size() == parts.size() && kernels::can_pack_parts(mapped, dtype_);
+  if (whole) return mapped;
+  source_.release_mapped();
+  return {};
+}
+
 std::unique_ptr<kernels::Weight> ParameterFactory::matrix(const std::vector<RowPart>& parts,
                                                           int64_t k, const MatrixUse& use) {
   int64_t n = 0;
@@ -65,9 +80,20 @@ std::unique_ptr<kernels::Weight> ParameterFactory::matrix(const std::vector<RowP
   if (format != kernels::WeightFormat::kPlain && !use.keep_plain) {
     quantized_.start(format);
     for (const RowPart& part : parts) quantized_.add(part.name, part.rows, k);
-    return std::make_unique<kernels::Weight>(quantized_.parts(), at::Tensor());
+    auto weight = std::make_unique<kernels::Weight>(quantized_.parts(), at::Tensor());
+    source_.release_mapped();
+    return weight;
   }
   const DType stored = trainable_ ? DType::kFloat32 : dtype_;
+  if (format == kernels::WeightFormat::kPlain && use.pack && !use.keep_plain &&
+      !use.compute_in_float32) {
+    const auto mapped = mapped_parts(parts, k);
+    if (!mapped.empty()) {
+      auto weight = std::make_unique<kernels::Weight>(mapped, dtype_);
+      source_.release_mapped();
+      return weight;
+    }
+  }
   const at::Tensor value = kernels::empty({n, k}, stored);
   int64_t row = 0;
   for (const RowPart& part : parts) {
@@ -128,6 +154,13 @@ void ParameterFactory::add_expert(const ExpertNames& name, kernels::ExpertBank& 
     quantized_.add(up.name, width, hidden);
     quantized_.add(back.name, hidden, width);
     bank.add(quantized_.parts().first(2), quantized_.parts()[2]);
+    source_.release_mapped();
+    return;
+  }
+  const auto mapped = mapped_parts({gate, up}, hidden), mapped_back = mapped_parts({back}, width);
+  if (!mapped.empty() && !mapped_back.empty()) {
+    bank.add(mapped, mapped_back[0]);
+    source_.release_mapped();
     return;
   }
   const at::Tensor gate_up = kernels::empty({2 * width, hidden}, dtype_);

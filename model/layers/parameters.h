@@ -74,6 +74,9 @@ class ParameterFactory {
   /// The format that this matrix gets.
   kernels::WeightFormat format_of(const std::vector<RowPart>& parts, int64_t k,
                                   const MatrixUse& use);
+  /// Where the parts of a matrix [.., k] lie in the dtype, if they can be packed from there; else
+  /// empty.
+  std::vector<kernels::PlainMatrix> mapped_parts(const std::vector<RowPart>& parts, int64_t k);
   at::Tensor make_gradient(const at::Tensor& master);
   void add_leaf(const std::string& name, const at::Tensor& value, const at::Tensor& gradient);
   void add_expert(const ExpertNames& name, kernels::ExpertBank& bank);

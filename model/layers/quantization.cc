@@ -1,5 +1,6 @@
 #include "model/layers/quantization.h"
 
+#include "kernels/linear/pack_shapes.h"
 #include "kernels/torch/team.h"
 
 namespace mole::model {
@@ -50,12 +51,19 @@ void QuantizedParts::start(WeightFormat format) {
 }
 
 void QuantizedParts::add(const std::string& name, int64_t rows, int64_t k, const BFloat16* values) {
+  if (kernels::PackShapesOnly::active()) {
+    parts_.push_back({format_, rows, k, nullptr, nullptr});
+    return;
+  }
   const auto stored = source_.quantized(name, {rows, k});
   if (stored.has_value() && weight_format(stored->format) == format_) {
     parts_.push_back({format_, rows, k, stored->codes.bytes.data(), stored->scales.bytes.data()});
     const std::string fault = kernels::quantized_fault(parts_.back(), kernels::team());
     if (!fault.empty()) throw UnusableWeight("tensor " + name + ": " + fault);
     return;
+  }
+  if (values == nullptr) {
+    values = static_cast<const BFloat16*>(source_.mapped(name, {rows, k}, DType::kBFloat16));
   }
   if (values == nullptr) {
     values_.resize(static_cast<size_t>(rows * k));
