@@ -56,7 +56,7 @@ Timing time_case(KernelCase& kernel_case, ThreadTeam& team, bool brief) {
 
 /// One case beside the memory probe, taken in turn with it.
 struct MemoryTiming {
-  double seconds = 0, probe = 0, streams = 0;  // medians; probes in bytes/s
+  double seconds = 0, probe = 0, streams = 0, peak = 0;  // medians; bytes/s, flop/s
 };
 
 double median(std::vector<double> values) {
@@ -70,18 +70,30 @@ long switches() {
   return usage.ru_nivcsw;
 }
 
+/// Of one short try in registers; 0 without AMX.
+double bf16_flops(ThreadTeam& team) {
+  if (isa() != Isa::kAmx) return 0;
+  constexpr int64_t kRounds = 4000;
+  auto part = [](int64_t begin, int64_t end) { probe_amx(kRounds * (end - begin)); };
+  const double start = seconds_now();
+  team.parallel_for(team.num_threads(), 1, part);
+  return kFlopsPerAmxRound * static_cast<double>(kRounds * team.num_threads()) /
+         (seconds_now() - start);
+}
+
 /// At least 9 turns in which no thread lost its core, or as many as fit in two seconds.
 MemoryTiming time_from_memory(KernelCase& kernel_case, GemvProbe& probe, ThreadTeam& team) {
   constexpr std::size_t kAtLeast = 9;
   constexpr double kLimit = 0.5;
   const auto bytes = std::min(static_cast<int64_t>(kernel_case.bytes()), int64_t{64} << 20);
   for (int i = 0; i < 2; ++i) kernel_case.run(team);
-  std::vector<double> seconds, one, eight;
+  std::vector<double> seconds, one, eight, flops;
   const double begin = seconds_now();
   while (seconds_now() - begin < (seconds.size() < kAtLeast ? 4 * kLimit : kLimit)) {
     const long before = switches();
     const double one_stream = probe.rate(team, bytes);
     const double eight_streams = probe.rate(team, bytes, GemvProbe::Order::kEightStreams);
+    const double peak = bf16_flops(team);
     const double start = seconds_now();
     kernel_case.run(team);
     const double taken = seconds_now() - start;
@@ -89,23 +101,25 @@ MemoryTiming time_from_memory(KernelCase& kernel_case, GemvProbe& probe, ThreadT
     seconds.push_back(taken);
     one.push_back(one_stream);
     eight.push_back(eight_streams);
+    flops.push_back(peak);
   }
   if (seconds.empty()) return {};
-  return {median(seconds), median(one), median(eight)};
+  return {median(seconds), median(one), median(eight), median(flops)};
 }
 
 void print(const std::string& op, const KernelCase& kernel_case, const MemoryTiming& timing,
            bool json) {
   const double rate = kernel_case.bytes() / timing.seconds;
+  const double flops = kernel_case.flops() / timing.seconds;
   const char* form =
       json ? "{\"op\":\"%s\",\"case\":\"%s\",\"us_median\":%.2f,\"gbytes_per_s\":%.2f,"
              "\"gflops\":%.2f,\"probe_gbytes_per_s\":%.2f,\"streams_gbytes_per_s\":%.2f,"
-             "\"of_probe\":%.3f,\"of_streams\":%.3f}\n"
-           : "%-8s %-60s %9.1f us %6.2f GB/s %7.1f GFLOP/s  probe %.1f, streams %.1f GB/s: %.2f of "
-             "probe, %.2f of streams\n";
+             "\"peak_gflops\":%.1f,\"of_probe\":%.3f,\"of_streams\":%.3f,\"of_peak\":%.3f}\n"
+           : "%-8s %-60s %9.1f us %6.2f GB/s %7.1f GFLOP/s  (probe %.1f, streams %.1f GB/s, peak "
+             "%.0f GFLOP/s): %.2f of probe, %.2f of streams, %.2f of peak\n";
   std::printf(form, op.c_str(), kernel_case.name().c_str(), timing.seconds * 1e6, rate * 1e-9,
-              kernel_case.flops() / timing.seconds * 1e-9, timing.probe * 1e-9,
-              timing.streams * 1e-9, rate / timing.probe, rate / timing.streams);
+              flops * 1e-9, timing.probe * 1e-9, timing.streams * 1e-9, timing.peak * 1e-9,
+              rate / timing.probe, rate / timing.streams, flops / timing.peak);
   std::fflush(stdout);
 }
 
@@ -153,15 +167,16 @@ bool check(const OpCases& op) {
 void print_ceilings(const Ceilings& c, int32_t threads, bool json) {
   const char* form =
       json ? "{\"isa\":\"%s\",\"threads\":%d,\"memory_gbytes_per_s\":%.2f,"
-             "\"one_thread_gbytes_per_s\":%.2f,\"streams_gbytes_per_s\":%.2f,\"cache_gbytes_per_"
-             "s\":%.2f,\"f32_"
-             "gflops\":%.1f,\"bf16_gflops\":%.1f}\n"
+             "\"one_thread_gbytes_per_s\":%.2f,\"streams_gbytes_per_s\":%.2f,"
+             "\"cache_gbytes_per_s\":%.2f,\"f32_gflops\":%.1f,\"bf16_gflops\":%.1f,"
+             "\"region_us\":%.3f}\n"
            : "%s, %d threads: memory %.1f GB/s (one thread %.1f, eight streams %.1f), second-level "
-             "caches %.1f GB/s, float32 %.0f "
-             "GFLOP/s, bfloat16 %.0f GFLOP/s\n";
+             "caches %.1f GB/s, float32 %.0f GFLOP/s, bfloat16 %.0f GFLOP/s, a parallel region "
+             "%.2f us\n";
   std::printf(form, isa_name(isa()), threads, c.memory_bytes_per_s * 1e-9,
               c.one_thread_bytes_per_s * 1e-9, c.streams_bytes_per_s * 1e-9,
-              c.cache_bytes_per_s * 1e-9, c.f32_flops * 1e-9, c.bf16_flops * 1e-9);
+              c.cache_bytes_per_s * 1e-9, c.f32_flops * 1e-9, c.bf16_flops * 1e-9,
+              c.region_s * 1e6);
 }
 
 int bench(const Options& options) {

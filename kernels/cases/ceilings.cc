@@ -49,6 +49,19 @@ double best_rate(ThreadTeam& team, double amount, const std::function<void(int64
   return best;
 }
 
+/// Best mean time of a region in which every thread has a part of nothing.
+double measure_region(ThreadTeam& team) {
+  constexpr int kRegions = 500;
+  double best = 1;
+  auto nothing = [](int64_t, int64_t) {};
+  for (int turn = 0; turn < kTries; ++turn) {
+    const double start = seconds_now();
+    for (int i = 0; i < kRegions; ++i) team.parallel_for(team.num_threads(), 1, nothing);
+    best = std::min(best, (seconds_now() - start) / kRegions);
+  }
+  return best;
+}
+
 // What probes return goes here, so that the compiler can't drop them.
 std::atomic<float> sink{0};
 
@@ -93,6 +106,7 @@ Ceilings measure_ceilings(ThreadTeam& team, bool brief) {
           sink = probe_read(memory.get() + thread * kCacheFloats, kCacheFloats);
         }
       });
+  out.region_s = measure_region(team);
   constexpr int64_t kRounds = 100000;
   out.f32_flops = best_rate(team, kFlopsPerFmaRound * static_cast<double>(kRounds * threads),
                             [&](int64_t) { sink = probe_fma(kRounds); });

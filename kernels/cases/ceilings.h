@@ -13,6 +13,7 @@ struct Ceilings {
   double one_thread_bytes_per_s = 0;  // the same, one thread
   double streams_bytes_per_s = 0;     // all threads, eight places side by side in each
   double cache_bytes_per_s = 0;       // read of 512 KiB a thread, again and again
+  double region_s = 0;                // a parallel region of nothing, seconds
   double f32_flops = 0;               // fused multiply-adds in registers
   double bf16_flops = 0;              // AMX in registers; without AMX as f32
 };

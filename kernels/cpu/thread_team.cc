@@ -1,9 +1,11 @@
 #include "kernels/cpu/thread_team.h"
 
 #include <immintrin.h>
+#include <sched.h>
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <thread>
 #include <vector>
 
@@ -12,9 +14,11 @@
 namespace mole::kernels {
 namespace {
 
-// Long enough to bridge the serial code between two kernels (some microseconds), short enough not
-// to keep a core from others where there are more threads than cores.
-constexpr int kSpins = 200;
+// A sleeping worker takes some 50 us to wake on a virtual machine, and a step's kernels follow each
+// other within less: long enough to bridge what lies between them. Where there are more threads
+// than cores a spinning one only keeps a core from the thread it waits for.
+constexpr std::chrono::microseconds kSpin{200}, kSpinCrowded{2};
+constexpr int kPausesPerLook = 16;  // at the clock
 // More parts than threads, so that a thread that is held up holds up less.
 constexpr int64_t kPartsPerThread = 2;
 constexpr int32_t kMostThreads = 1024;  // parts fit 16 bits
@@ -31,19 +35,37 @@ class FlushDenormals {
   unsigned saved_;
 };
 
-/// Returns when `value` differs from `old`: spins a little, then sleeps in the kernel.
-void wait_while(const std::atomic<uint32_t>& value, uint32_t old) {
-  for (int i = 0; i < kSpins; ++i) {
-    if (value.load(std::memory_order_acquire) != old) return;
+/// Cores that this process may use.
+int32_t usable_cores() {
+  cpu_set_t set;
+  if (sched_getaffinity(0, sizeof set, &set) == 0) return std::max(1, CPU_COUNT(&set));
+  return static_cast<int32_t>(std::max(1u, std::thread::hardware_concurrency()));
+}
+
+/// Whether `value` differs from `old` within some pauses.
+bool changes(const std::atomic<uint32_t>& value, uint32_t old) {
+  for (int i = 0; i < kPausesPerLook; ++i) {
+    if (value.load(std::memory_order_acquire) != old) return true;
     _mm_pause();
   }
+  return false;
+}
+
+/// Returns when `value` differs from `old`: spins for a while, then sleeps in the kernel.
+void wait_while(const std::atomic<uint32_t>& value, uint32_t old, std::chrono::microseconds spin) {
+  if (changes(value, old)) return;  // most often, and without a look at the clock
+  const auto end = std::chrono::steady_clock::now() + spin;
+  do {
+    if (changes(value, old)) return;
+  } while (std::chrono::steady_clock::now() < end);
   value.wait(old, std::memory_order_acquire);
 }
 
 }  // namespace
 
 struct ThreadTeam::Impl {
-  explicit Impl(int32_t threads) : num_threads(threads) {
+  explicit Impl(int32_t threads)
+      : num_threads(threads), spin(threads <= usable_cores() ? kSpin : kSpinCrowded) {
     for (int32_t i = 1; i < threads; ++i) workers.emplace_back([this] { work(); });
   }
 
@@ -58,7 +80,7 @@ struct ThreadTeam::Impl {
     const FlushDenormals flush;
     uint32_t seen = 0;
     while (true) {
-      wait_while(epoch, seen);
+      wait_while(epoch, seen, spin);
       // Before the ticket is read: a call that comes after it raises the epoch again.
       seen = epoch.load(std::memory_order_acquire);
       if (stopping.load(std::memory_order_relaxed)) return;
@@ -104,7 +126,7 @@ struct ThreadTeam::Impl {
     while (true) {
       const uint32_t rest = left.load(std::memory_order_acquire);
       if (rest == 0) return;
-      wait_while(left, rest);
+      wait_while(left, rest, spin);
     }
   }
 
@@ -117,6 +139,7 @@ struct ThreadTeam::Impl {
   static uint32_t next_of(uint64_t value) { return static_cast<uint32_t>(value) & 0xffffu; }
 
   const int32_t num_threads;
+  const std::chrono::microseconds spin;  // before a wait sleeps
   // The call under way; written before `ticket`, read after a claim.
   int64_t count = 0, grain = 1;
   const RangeFn* fn = nullptr;
@@ -132,9 +155,7 @@ struct ThreadTeam::Impl {
 ThreadTeam::ThreadTeam(int32_t threads) {
   MOLE_CHECK_GE(threads, 0);
   MOLE_CHECK_LE(threads, kMostThreads);
-  const auto cores = static_cast<int32_t>(
-      std::clamp(std::thread::hardware_concurrency(), 1u, unsigned{kMostThreads}));
-  impl_ = std::make_unique<Impl>(threads == 0 ? cores : threads);
+  impl_ = std::make_unique<Impl>(threads == 0 ? std::min(usable_cores(), kMostThreads) : threads);
 }
 
 ThreadTeam::~ThreadTeam() = default;

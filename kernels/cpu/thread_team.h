@@ -24,7 +24,8 @@ class RangeFn {
 
 class ThreadTeam {
  public:
-  /// `threads` workers, the calling thread being one of them; 0 = one per core.
+  /// `threads` workers, the calling thread being one of them; 0 = one per core that the
+  /// process may use.
   explicit ThreadTeam(int32_t threads);
   ~ThreadTeam();
   ThreadTeam(const ThreadTeam&) = delete;

@@ -77,7 +77,7 @@ class AmxPart {
   void few_rows(int64_t row, int64_t count) {
     int64_t panel = part_.panel_begin;
     while (panel < part_.panel_end) {
-      const int64_t panels = std::min(kStreams, part_.panel_end - panel);
+      const int64_t panels = side_by_side(panel, kStreams);
       Stream stream{x_, tile_rows_ * kBlockK, weight_at(panel), following(panel + panels), blocks_};
       stream_panels(stream, panels, sums_);
       for (int64_t p = 0; p < panels; ++p) {
@@ -91,7 +91,7 @@ class AmxPart {
   void two_blocks(int64_t row, int64_t count) {
     int64_t panel = part_.panel_begin;
     while (panel < part_.panel_end) {
-      const int64_t panels = std::min(kStreamsOfTwo, part_.panel_end - panel);
+      const int64_t panels = side_by_side(panel, kStreamsOfTwo);
       Stream stream{x_, kTile, weight_at(panel), following(panel + panels), blocks_};
       stream_panels_twice(stream, panels, sums_);
       for (int64_t p = 0; p < panels; ++p) {
@@ -159,6 +159,12 @@ class AmxPart {
             args_.y_stride * int64_t{sizeof(float)}};
   }
 
+  /// How many panels from `panel` on to read together: an even cut of what is left, because a small
+  /// rest would be read slowly.
+  int64_t side_by_side(int64_t panel, int64_t most) const {
+    const int64_t left = part_.panel_end - panel;
+    return ceil_div(left, ceil_div(left, most));
+  }
   const BFloat16* weight_at(int64_t panel) const { return weight_ + panel * blocks_ * kTile; }
   /// What will be read after the panels before `panel`.
   const BFloat16* following(int64_t panel) const {

@@ -13,8 +13,9 @@ namespace {
 
 // Activations are made in runs of this many columns: one tile of down's x.
 constexpr int64_t kColumns = kBlockK;
-// Gate and up of a run wait for the activation in the second-level cache.
-constexpr int64_t kWaitingFloats = int64_t{64} << 10;
+// Gate and up of some runs wait for the activation in the second-level cache; or of more, where
+// every call of linear_part has to prepare x.
+constexpr int64_t kWaitingFloats = int64_t{64} << 10, kWaitingFloatsUnprepared = int64_t{1} << 20;
 // While a tile of weights comes from memory, this many rows are multiplied with it; more take
 // longer.
 constexpr int64_t kFreeRows = 128;
@@ -112,7 +113,9 @@ class Together {
   /// Runs [begin, end) of a block's activation.
   void activate_runs(int64_t block, int64_t begin, int64_t end) const {
     const LinearArgs& product = up_[static_cast<std::size_t>(block)];
-    const int64_t most = std::max<int64_t>(1, kWaitingFloats / (product.rows * 2 * kColumns));
+    const bool prepared = product.x_tiles != nullptr || args_.dtype == DType::kFloat32;
+    const int64_t floats_most = prepared ? kWaitingFloats : kWaitingFloatsUnprepared;
+    const int64_t most = std::max<int64_t>(1, floats_most / (product.rows * 2 * kColumns));
     // A run's columns may begin inside a panel: one panel more than they fill.
     const int64_t floats = product.rows * (std::min(most, end - begin) * kColumns + kPanel);
     auto* gate = reinterpret_cast<float*>(thread_scratch(2 * floats * int64_t{sizeof(float)}));
