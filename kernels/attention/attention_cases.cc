@@ -327,7 +327,7 @@ std::vector<OpCases> attention_cases() {
   forward.push_back({kBf16, 8, 1, 511, 8, 1, 144, 0, 128, true});  // small MLA decode
   forward.push_back({kBf16, 1, 1, 4095, 32, 8, 128, 0, 128});      // Mixtral decode
   OpCases all = cases<AttentionCase>("attention", false, forward);
-  for (auto& make : attention_decode_benches()) all.bench.push_back(std::move(make));
+  all.memory = attention_decode_benches();
   return {all, cases<AttentionBackwardCase>("attention_backward", true, training)};
 }
 

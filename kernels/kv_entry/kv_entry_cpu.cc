@@ -10,13 +10,37 @@ namespace {
 
 constexpr float kLeast = 0x1p-100f;
 
+/// Decodes the first numbers of a group by faster instructions, where there are some; returns how
+/// many.
+#if defined(__AVX512F__) && defined(__AVX512BW__)
+using FastDecode = void (*)(const uint8_t*, int64_t, float, BFloat16*);
+int64_t decode_fast(FastDecode decode, const uint8_t* codes, int64_t count, float scale,
+                    BFloat16* out) {
+  static const bool available = __builtin_cpu_supports("avx512bf16") != 0;
+  if (!available) return 0;
+  decode(codes, count / 32 * 32, scale, out);
+  return count / 32 * 32;
+}
+int64_t decode_fast(FastDecode, const uint8_t*, int64_t, float, float*) { return 0; }
+constexpr FastDecode kFastInt8 = avx512bf16::decode_int8, kFastFp8 = avx512bf16::decode_e4m3;
+#else
+using FastDecode = void*;
+template <typename T>
+int64_t decode_fast(FastDecode, const uint8_t*, int64_t, float, T*) {
+  return 0;
+}
+constexpr FastDecode kFastInt8 = nullptr, kFastFp8 = nullptr;
+#endif
+
 struct Int8Codes {
   static constexpr float kTop = 127.0f;
+  static constexpr FastDecode kFast = kFastInt8;
   static void store(uint8_t* p, F32x16 x) { store_int8(p, x); }
   static F32x16 load(const uint8_t* p) { return load_int8(p); }
 };
 struct Fp8Codes {
   static constexpr float kTop = 448.0f;
+  static constexpr FastDecode kFast = kFastFp8;
   static void store(uint8_t* p, F32x16 x) { store_e4m3(p, x); }
   static F32x16 load(const uint8_t* p) { return load_e4m3(p); }
 };
@@ -55,7 +79,7 @@ float encode_group(const T* x, int64_t count, uint8_t* codes) {
 template <typename Codes, typename T>
 void decode_group(const uint8_t* codes, int64_t count, float scale, T* out) {
   const F32x16 factor = set16(scale);
-  int64_t i = 0;
+  int64_t i = decode_fast(Codes::kFast, codes, count, scale, out);
   for (; i + 16 <= count; i += 16) store16(out + i, mul16(Codes::load(codes + i), factor));
   if (i < count) {
     uint8_t last[16] = {};

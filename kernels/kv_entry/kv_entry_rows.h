@@ -15,3 +15,9 @@ void kv_encode(const KvEntryShape& shape, const void* row, std::byte* entry);
 /// The first `columns` numbers of an entry, in the model's dtype.
 void kv_decode(const KvEntryShape& shape, const std::byte* entry, int64_t columns, void* out);
 }  // namespace mole::kernels::avx512
+
+namespace mole::kernels::avx512bf16 {
+/// `count` codes, a multiple of 32, times `scale`: for processors with AVX512-BF16.
+void decode_int8(const uint8_t* codes, int64_t count, float scale, BFloat16* out);
+void decode_e4m3(const uint8_t* codes, int64_t count, float scale, BFloat16* out);
+}  // namespace mole::kernels::avx512bf16
