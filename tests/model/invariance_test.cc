@@ -3,6 +3,7 @@
 // threads and instruction sets. MOLE_MODEL_TEST_SEEDS runs more than the default number of seeds.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
@@ -26,7 +27,16 @@ uint64_t num_seeds() {
 struct Case {
   const char* architecture;
   DType dtype;
+  const char* quantization = "auto";
 };
+
+std::string name_of(const ::testing::TestParamInfo<Case>& instance) {
+  std::string name = std::string(instance.param.architecture) + "_" +
+                     std::string(dtype_name(instance.param.dtype)) + "_" +
+                     instance.param.quantization;
+  std::replace(name.begin(), name.end(), '-', '_');
+  return name;
+}
 
 class Invariance : public ::testing::TestWithParam<Case> {
  protected:
@@ -89,7 +99,7 @@ class Invariance : public ::testing::TestWithParam<Case> {
 
 TEST_P(Invariance, AloneEqualsAnyBatchCutAndPageOrder) {
   const TinyCheckpoint checkpoint(tiny_config(GetParam().architecture), 7, GetParam().dtype);
-  const auto model = checkpoint.load(GetParam().dtype);
+  const auto model = checkpoint.load(GetParam().dtype, 1, GetParam().quantization);
   ASSERT_NE(model, nullptr);
   for (uint64_t seed = 1; seed <= num_seeds(); ++seed) {
     std::mt19937_64 random(seed);
@@ -114,7 +124,7 @@ TEST_P(Invariance, ThreadsAndInstructionSetsDontShow) {
     if (isa > highest) continue;
     kernels::set_isa_for_test(isa);
     for (const int32_t threads : {1, 2}) {
-      const auto model = checkpoint.load(GetParam().dtype, threads);
+      const auto model = checkpoint.load(GetParam().dtype, threads, GetParam().quantization);
       ASSERT_NE(model, nullptr);
       if (first.empty()) {
         first = run_alone(model.get(), {random_sequence(random, model->info().vocab_size)});
@@ -132,7 +142,7 @@ TEST_P(Invariance, ThreadsAndInstructionSetsDontShow) {
 
 TEST_P(Invariance, ExpertLoadsCountEveryToken) {
   const TinyCheckpoint checkpoint(tiny_config(GetParam().architecture), 9, GetParam().dtype);
-  const auto model = checkpoint.load(GetParam().dtype);
+  const auto model = checkpoint.load(GetParam().dtype, 1, GetParam().quantization);
   ASSERT_NE(model, nullptr);
   std::mt19937_64 random(5);
   const DrivenSequence sequence =
@@ -155,10 +165,18 @@ INSTANTIATE_TEST_SUITE_P(
     ::testing::Values(Case{"deepseek_v3", DType::kFloat32}, Case{"deepseek_v3", DType::kBFloat16},
                       Case{"deepseek_v2", DType::kFloat32}, Case{"deepseek_v2", DType::kBFloat16},
                       Case{"mixtral", DType::kFloat32}, Case{"mixtral", DType::kBFloat16}),
-    [](const auto& instance) {
-      return std::string(instance.param.architecture) + "_" +
-             std::string(dtype_name(instance.param.dtype));
-    });
+    name_of);
+
+INSTANTIATE_TEST_SUITE_P(Quantized, Invariance,
+                         ::testing::Values(Case{"deepseek_v3", DType::kBFloat16, "int8"},
+                                           Case{"deepseek_v3", DType::kBFloat16, "int8-g128"},
+                                           Case{"deepseek_v3", DType::kBFloat16, "int8-a16"},
+                                           Case{"deepseek_v3", DType::kBFloat16, "int4"},
+                                           Case{"deepseek_v3", DType::kBFloat16, "fp8"},
+                                           Case{"deepseek_v2", DType::kBFloat16, "int8"},
+                                           Case{"mixtral", DType::kBFloat16, "int8"},
+                                           Case{"mixtral", DType::kBFloat16, "int4"}),
+                         name_of);
 
 }  // namespace
 }  // namespace mole::model::testing

@@ -95,8 +95,11 @@ TinyCheckpoint::~TinyCheckpoint() {
   std::filesystem::remove_all(folder_, ignored);
 }
 
-std::unique_ptr<Model> TinyCheckpoint::load(DType dtype, int32_t threads) const {
-  auto model = load_model(folder_, {.dtype = std::string(dtype_name(dtype)), .threads = threads});
+std::unique_ptr<Model> TinyCheckpoint::load(DType dtype, int32_t threads,
+                                            const std::string& quantization) const {
+  auto model = load_model(
+      folder_,
+      {.dtype = std::string(dtype_name(dtype)), .quantization = quantization, .threads = threads});
   if (!model.ok()) {
     ADD_FAILURE() << model.status();
     return nullptr;

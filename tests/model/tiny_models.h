@@ -24,7 +24,8 @@ class TinyCheckpoint {
   TinyCheckpoint& operator=(const TinyCheckpoint&) = delete;
   const std::filesystem::path& folder() const { return folder_; }
   /// Loads it as the server does; fails the test on an error.
-  std::unique_ptr<Model> load(DType dtype, int32_t threads = 1) const;
+  std::unique_ptr<Model> load(DType dtype, int32_t threads = 1,
+                              const std::string& quantization = "auto") const;
 
  private:
   std::filesystem::path folder_;
