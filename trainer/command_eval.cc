@@ -3,18 +3,21 @@
 #include <iostream>
 
 #include "base/options.h"
+#include "model/registry.h"
 #include "model/trainable.h"
 #include "text/tokenizer.h"
 #include "trainer/commands.h"
 #include "trainer/data/corpus.h"
 #include "trainer/data/dataset.h"
 #include "trainer/evaluate.h"
+#include "trainer/serving_score.h"
 
 namespace mole::trainer {
 namespace {
 
 struct EvalArguments {
   std::string model, tokenizer, data, split = "heldout", dtype = "bfloat16", log_probs;
+  std::string quantization;  // "" = the trainer's forward
   std::vector<std::string> inputs;
   int64_t window_tokens = 0, tokens_max = 0, batch_sequences = 8, threads = 0;
 };
@@ -47,16 +50,49 @@ Status add_shards(const EvalArguments& arguments, int64_t window_tokens, Evaluat
   return evaluator->add_tokens(ids, window_tokens);
 }
 
+/// The model in the form that scores: the trainer's, or with --quantization the server's.
+struct ScoredModel {
+  std::unique_ptr<model::Trainable> trainable;
+  std::unique_ptr<model::Model> served;
+  std::unique_ptr<ServingScorer> scorer;
+  model::ModelInfo info;
+
+  Evaluator::Score score() {
+    return [this](const model::SequenceBatch& batch, std::span<float> log_probs) {
+      return scorer == nullptr ? trainable->score(batch, {}, log_probs)
+                               : scorer->score(batch, log_probs);
+    };
+  }
+};
+
+StatusOr<ScoredModel> load(const EvalArguments& arguments) {
+  ScoredModel out;
+  const auto threads = static_cast<int32_t>(arguments.threads);
+  if (arguments.quantization.empty()) {
+    const DType dtype = arguments.dtype == "float32" ? DType::kFloat32 : DType::kBFloat16;
+    MOLE_ASSIGN_OR_RETURN(
+        out.trainable,
+        model::Trainable::load(arguments.model, {.dtype = dtype, .threads = threads}));
+    out.info = out.trainable->info();
+    return out;
+  }
+  MOLE_ASSIGN_OR_RETURN(out.served,
+                        model::load_model(arguments.model, {.dtype = arguments.dtype,
+                                                            .quantization = arguments.quantization,
+                                                            .threads = threads}));
+  out.info = out.served->info();
+  out.scorer = std::make_unique<ServingScorer>(out.served.get(), out.info.context_length);
+  return out;
+}
+
 StatusOr<Json> evaluate(const EvalArguments& arguments) {
-  const model::TrainableOptions options = {
-      .dtype = arguments.dtype == "float32" ? DType::kFloat32 : DType::kBFloat16,
-      .threads = static_cast<int32_t>(arguments.threads)};
-  MOLE_ASSIGN_OR_RETURN(auto model, model::Trainable::load(arguments.model, options));
+  MOLE_ASSIGN_OR_RETURN(ScoredModel model, load(arguments));
   MOLE_ASSIGN_OR_RETURN(auto tokenizer, text::Tokenizer::load(arguments.tokenizer));
-  const int64_t context = model->info().context_length;
+  const int64_t context = model.info.context_length;
   const int64_t window =
       arguments.window_tokens > 0 ? std::min(arguments.window_tokens, context) : context;
-  Evaluator evaluator(*model, *tokenizer, model->info().bos_token_id, arguments.batch_sequences);
+  Evaluator evaluator(model.score(), *tokenizer, model.info.bos_token_id,
+                      arguments.batch_sequences);
   std::ofstream log_probs;
   if (!arguments.log_probs.empty()) {
     log_probs.open(arguments.log_probs);
@@ -75,6 +111,10 @@ StatusOr<Json> evaluate(const EvalArguments& arguments) {
   Json out = result.to_json();
   out["model"] = arguments.model;
   out["dtype"] = arguments.dtype;
+  if (!arguments.quantization.empty()) {
+    out["quantization"] = model.info.quantization;
+    out["weight_bytes"] = model.info.weight_bytes;
+  }
   out["window_tokens"] = window;
   return out;
 }
@@ -92,6 +132,9 @@ int run_eval(int argc, const char* const* argv) {
   options.add("data", &arguments.data, "token shards instead of --input");
   options.add_choice("split", &arguments.split, {"heldout", "train"}, "of --data");
   options.add_choice("dtype", &arguments.dtype, {"float32", "bfloat16"}, "to compute in");
+  options.add_choice("quantization", &arguments.quantization,
+                     {"", "auto", "none", "int8", "int8-g128", "int8-a16", "int4", "fp8"},
+                     "score with the server's forward and weights of this format");
   options.add("window-tokens", &arguments.window_tokens, 0, 1 << 20, "tokens",
               "0 = the model's context");
   options.add("max-tokens", &arguments.tokens_max, 0, INT64_MAX, "tokens", "0 = all");

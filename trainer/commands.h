@@ -13,6 +13,7 @@ int run_data_tokenize(int argc, const char* const* argv);
 int run_train(int argc, const char* const* argv);
 int run_eval(int argc, const char* const* argv);
 int run_generate(int argc, const char* const* argv);
+int run_quantize(int argc, const char* const* argv);
 int run_export(int argc, const char* const* argv);
 
 /// Prints "trainer COMMAND: message" on stderr and gives the exit code that fits: 3 for a wrong

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <numbers>
+#include <utility>
 
 namespace mole::trainer {
 namespace {
@@ -29,7 +30,16 @@ Json EvalResult::to_json() const {
 
 Evaluator::Evaluator(model::Trainable& model, const text::Tokenizer& tokenizer, TokenId bos,
                      int64_t batch_sequences)
-    : model_(model), tokenizer_(tokenizer), bos_(bos), batch_sequences_(batch_sequences) {}
+    : Evaluator([&model](const model::SequenceBatch& batch,
+                         std::span<float> log_probs) { return model.score(batch, {}, log_probs); },
+                tokenizer, bos, batch_sequences) {}
+
+Evaluator::Evaluator(Score score, const text::Tokenizer& tokenizer, TokenId bos,
+                     int64_t batch_sequences)
+    : score_(std::move(score)),
+      tokenizer_(tokenizer),
+      bos_(bos),
+      batch_sequences_(batch_sequences) {}
 
 Status Evaluator::add_window(std::span<const TokenId> window) {
   batch_.add_after_bos(bos_, window);
@@ -48,7 +58,7 @@ Status Evaluator::add_tokens(std::span<const TokenId> ids, int64_t window_tokens
 Status Evaluator::score_batch() {
   if (batch_.num_sequences() == 0) return absl::OkStatus();
   std::vector<float> log_probs(static_cast<size_t>(batch_.num_tokens()));
-  MOLE_RETURN_IF_ERROR(model_.score(batch_.view(), {}, log_probs));
+  MOLE_RETURN_IF_ERROR(score_(batch_.view(), log_probs));
   for (size_t row = 0; row < log_probs.size(); ++row) {
     const TokenId target = batch_.targets()[row];
     if (target < 0) continue;

@@ -32,6 +32,9 @@ class Evaluator {
  public:
   Evaluator(model::Trainable& model, const text::Tokenizer& tokenizer, TokenId bos,
             int64_t batch_sequences);
+  /// The same with another way to score: log p of each target, 0 where it is -1.
+  using Score = std::function<Status(const model::SequenceBatch&, std::span<float>)>;
+  Evaluator(Score score, const text::Tokenizer& tokenizer, TokenId bos, int64_t batch_sequences);
 
   /// Called with the ids and log-probabilities of each window, in order; optional.
   using Listener = std::function<void(std::span<const TokenId> targets, std::span<const float>)>;
@@ -45,7 +48,7 @@ class Evaluator {
 
  private:
   Status score_batch();
-  model::Trainable& model_;
+  Score score_;
   const text::Tokenizer& tokenizer_;
   TokenId bos_;
   int64_t batch_sequences_;

@@ -24,6 +24,7 @@ constexpr Command kCommands[] = {
     {"train", "train a model as a YAML file says; resumes by itself", mole::trainer::run_train},
     {"eval", "perplexity of a model on text, as JSON", mole::trainer::run_eval},
     {"generate", "continue a prompt", mole::trainer::run_generate},
+    {"quantize", "store a model directory with quantised weights", mole::trainer::run_quantize},
     {"export", "turn a checkpoint of a run into a model directory", mole::trainer::run_export},
 };
 

@@ -14,6 +14,7 @@
 #include "base/json.h"
 #include "base/options.h"
 #include "clients/mole/http_client.h"
+#include "clients/mole/quantize.h"
 #include "clients/mole/sse_parser.h"
 #include "clients/mole/url.h"
 
@@ -256,6 +257,7 @@ constexpr std::array kCommands = {
     Command{"chat", "talk with the model", run_chat},
     Command{"complete", "continue a text", run_complete},
     Command{"models", "list the server's models", run_models},
+    Command{"quantize", "store a model directory with quantised weights", run_quantize},
 };
 
 }  // namespace
