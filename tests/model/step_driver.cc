@@ -10,12 +10,14 @@
 
 namespace mole::model::testing {
 
-StepDriver::StepDriver(Model* model, int64_t num_blocks, uint64_t seed)
+StepDriver::StepDriver(Model* model, int64_t num_blocks, uint64_t seed, kernels::KvFormat format)
     : model_(model),
-      cache_({.num_layers = model->info().num_layers,
+      cache_({.num_layers = model->info().cache_layers(),
               .num_blocks = num_blocks,
               .entry_elements = model->info().kv_entry_elements,
-              .dtype = model->info().dtype}),
+              .dtype = model->info().dtype,
+              .format = format,
+              .rope_elements = model->info().kv_rope_elements}),
       free_(static_cast<size_t>(num_blocks)) {
   std::iota(free_.begin(), free_.end(), 0);
   std::mt19937_64 random(seed);

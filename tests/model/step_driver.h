@@ -27,7 +27,8 @@ class StepDriver {
  public:
   /// `num_blocks` pages, handed out in an order shuffled by `seed`; their contents start as NaN, so
   /// that reading an entry which was never written shows.
-  StepDriver(Model* model, int64_t num_blocks, uint64_t seed);
+  StepDriver(Model* model, int64_t num_blocks, uint64_t seed,
+             kernels::KvFormat format = kernels::KvFormat::kModel);
 
   /// Computes the next `second` tokens of each sequence in one step, cut at the end of the prompt.
   /// False if the model reported an error (kept in `error`).
