@@ -102,7 +102,8 @@ model::LoadOptions load_options(const Settings& settings) {
           .quantization = settings.quantization,
           .threads = static_cast<int32_t>(settings.threads),
           .mtp = settings.speculative_method == "mtp",
-          .fingerprint = !settings.kv_swap_file.empty()};
+          .fingerprint = !settings.kv_swap_file.empty(),
+          .max_step_tokens = static_cast<int32_t>(settings.max_num_batched_tokens)};
 }
 
 runtime::EngineOptions engine_options(const Settings& settings) {
