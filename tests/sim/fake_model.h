@@ -58,6 +58,7 @@ struct FakeModelOptions {
   std::function<void(int64_t step)> before_step;  // for tests that hold the engine at a step
   std::function<void(const model::StepInput& input)> on_forward;  // for tests that let time pass
   float habit = 0;                                                // strength of add_habit
+  std::string fingerprint = "fake";
   bool mtp = false;  // has a multi-token-prediction module, which is right three times in four
 };
 
@@ -65,7 +66,7 @@ class FakeModel final : public model::Model {
  public:
   explicit FakeModel(const FakeModelOptions& options) : options_(options) {
     info_.architecture = "fake";
-    info_.fingerprint = "fake";
+    info_.fingerprint = options.fingerprint;
     info_.vocab_size = options.vocab_size;
     info_.num_layers = 1;
     info_.num_mtp_layers = options.mtp ? 1 : 0;
