@@ -65,6 +65,13 @@ struct FmaEngine {
     }
   }
 
+  static void scores_of_two(const BFloat16* keys, int64_t stride, const BFloat16* q, int64_t blocks,
+                            float* out, Ahead& ahead) {
+    scores<2>(keys, stride, q, blocks, out, ahead);
+    scores<2>(keys, stride, q + blocks * kTileElements, blocks, out + kAttentionSpan * kTileRows,
+              ahead);
+  }
+
   template <int N>
   static void values(const BFloat16* p, const BFloat16* v, int64_t blocks, float* out,
                      Ahead& ahead) {

@@ -2,6 +2,9 @@
 // multiplies tiles as TDPBF16PS does:
 //   Scope                                           what must live while it multiplies
 //   scores<K>(keys, stride, q, blocks, out, ahead)  K tiles of 16 keys by one of rows, [K][16][16]
+//   scores_of_two(keys, stride, q, blocks, out, ahead)  two by two; the second tile of rows follows
+//                                                   the first in q, its scores 256 keys later in
+//                                                   out
 //   values<N>(p, v, blocks, out, ahead)             one tile of rows by N of columns, [N][16][16]
 //
 // Scores are made with keys along the tiles' rows and queries along their columns: keys are read
@@ -68,7 +71,7 @@ class SpanPass {
     const int64_t chunk = kChunkTiles * kSpanBlocks * kTileElements;
     const int64_t per_tile = 2 * kSpanBlocks * kTileElements + int64_t{sizeof(Tile)};
     const int64_t bytes = all * (2 * query_elements_ + 4 * state_) + most_tiles_ * per_tile +
-                          2 * (key_elements + 2 * chunk) + 4 * kAttentionSpan * kTileRows +
+                          2 * (key_elements + 2 * chunk) + 2 * 4 * kAttentionSpan * kTileRows +
                           4 * 256 * kChunkTiles;
     std::byte* memory = thread_scratch(bytes);
     auto take = [&memory](int64_t size) { return (memory += size) - size; };
@@ -81,7 +84,7 @@ class SpanPass {
     keys_ = numbers(key_elements);
     values_ = numbers(chunk);
     own_values_ = numbers(chunk);
-    scores_ = floats(kAttentionSpan * kTileRows);
+    scores_ = floats(2 * kAttentionSpan * kTileRows);
     product_ = floats(256 * kChunkTiles);
   }
 
@@ -155,14 +158,11 @@ class SpanPass {
     int64_t least = keys.valid, most = 0;
     for (int64_t i = 0; i < tiles_; ++i) {
       set_limits(i, first);
-      if (tile_[i].most == 0) {
-        if (apart()) write_empty(state(h, i, span));
-        continue;
-      }
+      if (tile_[i].most == 0) continue;
       least = smaller(least, tile_[i].least);
       most = larger(most, tile_[i].most);
-      weigh_tile(h, i, span, keys);
     }
+    weigh_tiles(h, span, keys);
     // A row's weight of a key that it may not see is zero, and zero times a NaN is a NaN.
     const int64_t broken = end_of_broken(keys, least, keys.valid, args_.value_dim);
     for (int64_t column = 0; column < args_.value_dim; column += kChunkColumns) {
@@ -200,14 +200,33 @@ class SpanPass {
     tile.most = static_cast<int64_t>(tile.limit[15]);
   }
 
-  /// Scores and probabilities of a tile, and its sums.
-  void weigh_tile(int64_t h, int64_t i, int64_t span, const SpanKeys& keys) {
+  /// Scores, probabilities and sums of all tiles. Two tiles that see the whole span share the
+  /// reading of its keys.
+  void weigh_tiles(int64_t h, int64_t span, const SpanKeys& keys) {
+    for (int64_t i = 0; i < tiles_; ++i) {
+      if (tile_[i].most == 0) {
+        if (apart()) write_empty(state(h, i, span));
+        continue;
+      }
+      float* scores = scores_;
+      if (i + 1 < tiles_ && tile_[i].least == kAttentionSpan) {
+        multiply_keys_of_two(queries(h, i), keys);
+        weigh_tile(h, i++, span, scores);
+        scores += kAttentionSpan * kTileRows;
+      } else {
+        multiply_keys(queries(h, i), keys, tile_[i].most);
+      }
+      weigh_tile(h, i, span, scores);
+    }
+  }
+
+  /// Probabilities of a tile, and its sums, from its products with the span's keys.
+  void weigh_tile(int64_t h, int64_t i, int64_t span, float* scores) {
     Tile& tile = tile_[i];
-    multiply_keys(queries(h, i), keys, tile.most);
     const int64_t computed = (tile.most + 15) / 16 * 16, padded = (tile.most + 31) / 32 * 32;
     const F32x16 largest =
-        scale_and_mask(scores_, padded, computed, tile.least, args_.scale, load16(tile.limit));
-    const TileSums sums = probabilities(scores_, padded, largest, probabilities_of(i));
+        scale_and_mask(scores, padded, computed, tile.least, args_.scale, load16(tile.limit));
+    const TileSums sums = probabilities(scores, padded, largest, probabilities_of(i));
     float* to = state(h, i, span);
     if (fresh(span)) return store_sums(to, sums);
     TileSums all = load_sums(to);
@@ -226,6 +245,14 @@ class SpanPass {
       multiply_page(whole, keys.keys[page], keys.key_stride, q, blocks, out);
       if (whole == count) continue;
       Engine::template scores<1>(keys.tail, keys.tail_stride, q, blocks, out + 256 * whole, ahead_);
+    }
+  }
+
+  void multiply_keys_of_two(const BFloat16* q, const SpanKeys& keys) {
+    const int64_t blocks = query_elements_ / kTileElements;
+    for (int64_t j = 0; j < kAttentionSpan; j += 32) {
+      const BFloat16* from = keys.keys[j / kAttentionBlock] + j % kAttentionBlock * keys.key_stride;
+      Engine::scores_of_two(from, keys.key_stride, q, blocks, scores_ + j * kTileRows, ahead_);
     }
   }
 
@@ -307,7 +334,7 @@ class SpanPass {
   Tile* tile_ = nullptr;               // [tiles], of one head
   BFloat16* keys_ = nullptr;           // [256][key width]
   BFloat16 *values_ = nullptr, *own_values_ = nullptr;  // [4 columns][8 blocks][tile]
-  float* scores_ = nullptr;                             // [256][16 rows]
+  float* scores_ = nullptr;                             // [2 tiles][256][16 rows]
   float* product_ = nullptr;                            // [4 columns][16 rows][16]
 };
 
