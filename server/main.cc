@@ -15,6 +15,7 @@
 #include "server/drain.h"
 #include "server/http_server.h"
 #include "server/load_model.h"
+#include "server/memory_plan.h"
 #include "server/routes.h"
 #include "server/settings.h"
 #include "server/signals.h"
@@ -38,11 +39,7 @@ log::Level parse_level(const std::string& name) {
 /// The exit code, or kExitOk: the model is set and ready.
 int load(const Settings& settings, App& app, const Clock* clock, Metrics* metrics) {
   const TimeUs begin_us = clock->now_us();
-  auto model = model::load_model(
-      settings.model_path(),
-      {.dtype = settings.dtype,
-       .quantization = settings.quantization,
-       .threads = static_cast<int32_t>(settings.threads)});
+  auto model = model::load_model(settings.model_path(), load_options(settings));
   if (!model.ok()) return fail(kExitModel, std::string(model.status().message()));
   const model::ModelInfo info = (*model)->info();
   auto served = serve_model(std::move(*model), settings, clock, metrics);
@@ -86,6 +83,13 @@ int check(const Settings& settings, ApiKeys* keys) {
                                         " lets other machines connect; give --api-key-file, or "
                                         "--insecure if that is meant");
   }
+  return kExitOk;
+}
+
+int print_plan(const Settings& settings) {
+  const StatusOr<MemoryPlan> plan = plan_memory(settings);
+  if (!plan.ok()) return fail(kExitModel, std::string(plan.status().message()));
+  std::cout << to_yaml(*plan);
   return kExitOk;
 }
 
@@ -158,7 +162,8 @@ int main_checked(int argc, char** argv) {
   log::set_level(parse_level(settings.log_level));
   ApiKeys keys;
   code = check(settings, &keys);
-  return code == kExitOk ? run(settings, std::move(keys)) : code;
+  if (code != kExitOk) return code;
+  return settings.plan ? print_plan(settings) : run(settings, std::move(keys));
 }
 
 }  // namespace
