@@ -36,12 +36,14 @@ Json measure(int32_t threads, bool brief) {
   kernels::ThreadTeam team(threads);
   const kernels::Ceilings ceilings = kernels::measure_ceilings(team, brief);
   const double barrier = barrier_seconds(team);
-  std::printf("%7d %14.1f %14.1f %14.0f %14.0f %14.2f\n", team.num_threads(),
-              ceilings.memory_bytes_per_s / 1e9, ceilings.cache_bytes_per_s / 1e9,
-              ceilings.f32_flops / 1e9, ceilings.bf16_flops / 1e9, barrier * 1e6);
+  std::printf("%7d %14.1f %14.1f %14.1f %14.0f %14.0f %14.2f\n", team.num_threads(),
+              ceilings.memory_bytes_per_s / 1e9, ceilings.streams_bytes_per_s / 1e9,
+              ceilings.cache_bytes_per_s / 1e9, ceilings.f32_flops / 1e9, ceilings.bf16_flops / 1e9,
+              barrier * 1e6);
   std::fflush(stdout);
   return {{"threads", team.num_threads()},
           {"memory_bytes_per_s", ceilings.memory_bytes_per_s},
+          {"streams_bytes_per_s", ceilings.streams_bytes_per_s},
           {"cache_bytes_per_s", ceilings.cache_bytes_per_s},
           {"f32_flops_per_s", ceilings.f32_flops},
           {"bf16_flops_per_s", ceilings.bf16_flops},
@@ -61,8 +63,8 @@ int main_checked(int argc, char** argv) {
   int exit_code = 0;
   if (!options.parse(argc, argv, &exit_code)) return exit_code;
   std::printf("instruction set: %s\n", kernels::isa_name(kernels::isa()));
-  std::printf("%7s %14s %14s %14s %14s %14s\n", "threads", "memory GB/s", "cache GB/s",
-              "f32 GFLOP/s", "bf16 GFLOP/s", "barrier us");
+  std::printf("%7s %14s %14s %14s %14s %14s %14s\n", "threads", "memory GB/s", "8 streams GB/s",
+              "cache GB/s", "f32 GFLOP/s", "bf16 GFLOP/s", "barrier us");
   const Json rows = {measure(1, brief), measure(static_cast<int32_t>(threads), brief)};
   if (json.empty()) return kExitOk;
   const Json result = {{"isa", kernels::isa_name(kernels::isa())}, {"rows", rows}};

@@ -10,13 +10,21 @@
 
 namespace mole::load_tests {
 
+/// Bytes/s of the prefetched GEMV, best of three: each thread reading one place, and eight side by
+/// side, which some machines serve faster. 0 = no probe.
+struct ProbeReading {
+  double one = 0, eight = 0;
+  double best() const { return std::max(one, eight); }
+};
+
 struct Bracket {
-  double before = 0, after = 0;  // bytes/s of the prefetched GEMV, best of three each; 0 = no probe
-  double mean() const { return (before + after) / 2; }
+  ProbeReading before, after;
+  double one() const { return (before.one + after.one) / 2; }
+  double best() const { return (before.best() + after.best()) / 2; }
   /// How far the two lie apart, as a part of the larger.
   double swing() const {
-    const double larger = std::max(before, after);
-    return larger > 0 ? (larger - std::min(before, after)) / larger : 0;
+    const double a = before.best(), b = after.best(), larger = std::max(a, b);
+    return larger > 0 ? (larger - std::min(a, b)) / larger : 0;
   }
 };
 
@@ -31,12 +39,15 @@ class ProbeBracket {
     if (bytes > 0) probe_ = std::make_unique<kernels::GemvProbe>(team_, bytes);
   }
 
-  double read() {
-    double best = 0;
+  ProbeReading read() {
+    using Order = kernels::GemvProbe::Order;
+    ProbeReading reading;
     for (int i = 0; probe_ != nullptr && i < 3; ++i) {
-      best = std::max(best, probe_->rate(team_, std::min(probe_->bytes(), kReadBytes)));
+      const int64_t bytes = std::min(probe_->bytes(), kReadBytes);
+      reading.one = std::max(reading.one, probe_->rate(team_, bytes, Order::kOneStream));
+      reading.eight = std::max(reading.eight, probe_->rate(team_, bytes, Order::kEightStreams));
     }
-    return best;
+    return reading;
   }
 
   /// Runs `measure` until the readings around it agree, at most `tries` times.
