@@ -176,6 +176,7 @@ void Engine::Impl::fail(const Status& status) {
   core.abort_all(status);
   log::error("the model failed: the engine takes no more requests",
              {{"error", std::string_view(status.message().data(), status.message().size())}});
+  for (const std::string& plan : core.plans().recent()) log::error("step plan", {{"plan", plan}});
 }
 
 Engine::Engine(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {
@@ -256,6 +257,8 @@ EngineStats Engine::stats() const {
           .blocks_used = state.blocks_used,
           .blocks_total = state.blocks_total};
 }
+
+std::vector<std::string> Engine::recent_plans() const { return impl_->core.plans().recent(); }
 
 int64_t Engine::retry_after_ms() const {
   return impl_->drain_rate.retry_after_ms(impl_->clock->now_us(), impl_->queued_requests);

@@ -34,13 +34,14 @@ struct EngineOptions {
   int64_t kv_cache_bytes = 0;             // 0 = as many blocks as max_num_seqs of max_model_len, at
                                           // most 1 GiB
   std::string kv_cache_dtype = "auto";    // auto, the model's own type, int8, fp8
-  std::string kv_swap_file;               // keeps what the prefix cache has no room for; "" = none
+  std::string kv_swap_file = "";          // keeps what the prefix cache has no room for; "" = none
   int64_t kv_swap_bytes = 0;              // of that file; 0 = 4 times kv_cache_bytes
   int32_t max_queued_requests = 512;      // accepted but not yet running
   int64_t max_queued_tokens = 0;          // prompt tokens waiting; 0 = 4 times the cache's capacity
   int64_t queue_wait_max_us = 30'000'000;  // waited longer: ends with kResourceExhausted
   int32_t stream_events_max = 1024;        // unread events of one request
   bool enable_prefix_caching = true;
+  int32_t step_history = 64;              // plans of the last steps that recent_plans() tells
   int32_t max_sequences_per_request = 8;  // n; at most 128
   /// Wanted time between two tokens of a sequence; prompts are cut so that steps keep to it. 0 =
   /// off.
@@ -105,6 +106,8 @@ class Engine {
   void stop();
 
   EngineStats stats() const;
+  /// The plans of the last steps, one line of JSON each, oldest first; no prompts in them.
+  std::vector<std::string> recent_plans() const;
   /// Honest guess from the measured drain rate of the queue, in [100, 120000].
   int64_t retry_after_ms() const;
 

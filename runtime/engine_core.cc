@@ -66,7 +66,8 @@ EngineCore::EngineCore(std::unique_ptr<model::Model> model, const EngineOptions&
       scheduler_(scheduler_options(options, model_->info())),
       step_times_(expert_share(model_->info())),
       builder_(builder_options(options, model_->info())),
-      sampler_(model_->info().vocab_size) {
+      sampler_(model_->info().vocab_size),
+      plans_(options.step_history, kChunksPerSequenceMax * options.max_num_seqs) {
   if (options.speculative_method == SpeculativeMethod::kMtp) {
     mtp_drafter_ = std::make_unique<MtpDrafter>(builder_options(options, model_->info()),
                                                 options.num_speculative_tokens);
@@ -103,6 +104,7 @@ Status EngineCore::step() {
   const TimeUs began_us = clock_->now_us();
   const StepPlan& plan = scheduler_.plan(began_us, step_times_.cost());
   plan_ = &plan;
+  plans_.record(plan, began_us);
   end_expired(plan);
   note_started(plan);
   if (!plan.chunks.empty()) {

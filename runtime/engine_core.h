@@ -16,6 +16,7 @@
 #include "runtime/engine_metrics.h"
 #include "runtime/logprobs.h"
 #include "runtime/mtp_drafter.h"
+#include "runtime/plan_recorder.h"
 #include "runtime/sampler.h"
 #include "runtime/scheduler.h"
 #include "runtime/step_time_model.h"
@@ -65,6 +66,7 @@ class EngineCore {
   const model::ModelInfo& model_info() const { return model_->info(); }
   const Scheduler& scheduler() const { return scheduler_; }
   const StepPlan* last_plan() const { return plan_; }
+  const PlanRecorder& plans() const { return plans_; }
   const StepTimeModel& step_times() const { return step_times_; }
 
  private:
@@ -103,6 +105,7 @@ class EngineCore {
   std::vector<std::unique_ptr<RequestState>> requests_;
   Notices notices_;
   const StepPlan* plan_ = nullptr;
+  PlanRecorder plans_;
   Scheduler::PrefixStats reported_prefix_;
   int32_t module_drafts_ = 0;  // made behind the last step
   int64_t num_steps_ = 0;

@@ -60,6 +60,9 @@ inline constexpr double kDraftChanceLeast = 0.05;
 inline constexpr int32_t kProbeDrafts = 1;
 
 // The engine's thread.
+inline constexpr int32_t kStepHistoryMax = 4096;
+/// A sequence that lost its blocks may have an expanded and an absorbed chunk in one step.
+inline constexpr int32_t kChunksPerSequenceMax = 2;
 /// An idle engine looks around this often, so that its heartbeat stays fresh.
 inline constexpr int64_t kIdleWaitUs = 100'000;
 /// Expert loads are read from the model once in so many steps: reading allocates.

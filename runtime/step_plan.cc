@@ -11,18 +11,29 @@ void StepPlan::clear() {
   work = {};
 }
 
+SequenceName name_of(const PlannedChunk& chunk) {
+  return {chunk.sequence->request->request.id, chunk.sequence->index};
+}
+
 std::string StepPlan::to_json() const {
+  std::vector<SequenceName> names;
+  for (const PlannedChunk& chunk : chunks) names.push_back(name_of(chunk));
+  return to_json(names);
+}
+
+std::string StepPlan::to_json(std::span<const SequenceName> names) const {
   std::ostringstream out;
   out << R"({"tokens":)" << num_tokens << R"(,"logit_rows":)" << num_logit_rows
       << R"(,"preempted":)" << num_preempted << R"(,"expired":)" << expired.size()
       << R"(,"chunks":[)";
   const char* separator = "";
-  for (const PlannedChunk& chunk : chunks) {
+  for (size_t i = 0; i < chunks.size(); ++i) {
+    const PlannedChunk& chunk = chunks[i];
     const bool expanded = chunk.form == model::AttentionForm::kExpanded;
-    out << separator << R"({"request":)" << chunk.sequence->request->request.id << R"(,"index":)"
-        << chunk.sequence->index << R"(,"first":)" << chunk.first << R"(,"count":)" << chunk.count
-        << R"(,"form":")" << (expanded ? "expanded" : "absorbed") << R"(","logits":)"
-        << chunk.num_logits << R"(,"drafts":)" << chunk.num_drafts << R"(,"samples":)"
+    out << separator << R"({"request":)" << names[i].request << R"(,"index":)" << names[i].index
+        << R"(,"first":)" << chunk.first << R"(,"count":)" << chunk.count << R"(,"form":")"
+        << (expanded ? "expanded" : "absorbed") << R"(","logits":)" << chunk.num_logits
+        << R"(,"drafts":)" << chunk.num_drafts << R"(,"samples":)"
         << (chunk.samples ? "true" : "false") << "}";
     separator = ",";
   }

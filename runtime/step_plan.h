@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -27,6 +28,13 @@ struct PlannedChunk {
   int32_t num_own() const { return count - num_drafts; }
 };
 
+/// Which sequence a chunk is of, for when the sequence itself is gone.
+struct SequenceName {
+  RequestId request;
+  int32_t index = 0;
+};
+SequenceName name_of(const PlannedChunk& chunk);
+
 /// A request that ended in planning because its time was up.
 struct ExpiredRequest {
   RequestState* request = nullptr;
@@ -46,6 +54,8 @@ struct StepPlan {
   void clear();
   /// One line of JSON, without token values: prompts are never logged.
   std::string to_json() const;
+  /// The same of a copy that outlives its sequences: `names` of each chunk.
+  std::string to_json(std::span<const SequenceName> names) const;
 };
 
 }  // namespace mole::runtime

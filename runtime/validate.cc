@@ -141,6 +141,7 @@ StatusOr<EngineOptions> resolve_options(EngineOptions options, const model::Mode
                                             std::numeric_limits<int64_t>::max()));
   MOLE_RETURN_IF_ERROR(
       check_range("stream-events-max", options.stream_events_max, 1, kStreamEventsMax));
+  MOLE_RETURN_IF_ERROR(check_range("step-history", options.step_history, 0, kStepHistoryMax));
   MOLE_RETURN_IF_ERROR(check_range("max-sequences-per-request", options.max_sequences_per_request,
                                    1, kSequencesPerRequestMax));
   MOLE_RETURN_IF_ERROR(check_pace(options));

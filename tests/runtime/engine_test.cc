@@ -251,6 +251,23 @@ TEST_F(EngineTest, ModelFailureEndsEveryRequestAndTheEngine) {
   EXPECT_EQ(engine_->submit(request({5}, 1)).status().code(), absl::StatusCode::kUnavailable);
 }
 
+TEST_F(EngineTest, TellsItsLastPlansEvenWhileAStepHangs) {
+  sim::FakeModelOptions model;
+  model.before_step = gate_.before(3);
+  start({.step_history = 2}, model);
+  Reader reader(*engine_->submit(request({5, 6, 7}, 400)));
+  std::vector<std::string> plans;
+  while (plans.size() < 2) plans = engine_->recent_plans();  // whether or not step 3 has begun
+  for (const std::string& plan : plans) {
+    EXPECT_THAT(plan, HasSubstr(R"("request":1,"index":0)"));
+  }
+  gate_.open();
+  reader.rest(1);
+  plans = engine_->recent_plans();
+  ASSERT_EQ(plans.size(), 2u);
+  EXPECT_THAT(plans[1], HasSubstr(R"("first":401,"count":1)"));  // the token before the last
+}
+
 TEST_F(EngineTest, NanEndsOnlyItsRequest) {
   sim::FakeModelOptions model;
   model.nan_token = 13;
