@@ -1,32 +1,26 @@
 // x packed once for all threads of a product, where each would otherwise pack all of it.
 #include <algorithm>
-#include <memory>
-#include <new>
 #include <vector>
 
+#include "kernels/cpu/huge_pages.h"
 #include "kernels/cpu/isa.h"
 #include "kernels/linear/quantized_impl.h"
 
 namespace mole::kernels {
 namespace {
 
-constexpr std::align_val_t kAlignment{64};
 // Below this the calling thread packs alone: less work than waking the others.
 constexpr int64_t kAloneBytes = int64_t{8} << 10;
 
-struct Free {
-  void operator()(std::byte* data) const { ::operator delete[](data, kAlignment); }
-};
 /// Only grows, so that a warm step allocates nothing.
 struct Buffer {
-  std::unique_ptr<std::byte[], Free> data;
+  Pages data;
   int64_t bytes = 0;
 
   std::byte* reserve(int64_t wanted) {
     if (wanted > bytes) {
       data.reset();
-      data.reset(
-          static_cast<std::byte*>(::operator new[](static_cast<std::size_t>(wanted), kAlignment)));
+      data = allocate_pages(wanted);
       bytes = wanted;
     }
     return data.get();

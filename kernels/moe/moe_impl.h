@@ -4,9 +4,9 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <vector>
 
+#include "kernels/cpu/huge_pages.h"
 #include "kernels/cpu/thread_team.h"
 #include "kernels/linear/linear_impl.h"
 #include "kernels/moe/moe.h"
@@ -53,10 +53,7 @@ class Buffer {
   }
 
  private:
-  struct Free {
-    void operator()(std::byte* data) const;
-  };
-  std::unique_ptr<std::byte[], Free> data_;
+  Pages data_;
   int64_t bytes_ = 0;
 };
 

@@ -1,13 +1,10 @@
 #include <algorithm>
-#include <new>
 
 #include "base/check.h"
 #include "kernels/moe/moe_impl.h"
 
 namespace mole::kernels {
 namespace {
-
-constexpr std::align_val_t kAlignment{64};
 
 /// Small experts' weights stay in the second-level cache, so a block may be short; large ones are
 /// read from memory once a block.
@@ -26,13 +23,10 @@ void cut_blocks(const MoeArgs& args, Routing& routing) {
 
 }  // namespace
 
-void Buffer::Free::operator()(std::byte* data) const { ::operator delete[](data, kAlignment); }
-
 std::byte* Buffer::reserve(int64_t bytes) {
   if (bytes > bytes_) {
     data_.reset();
-    data_.reset(
-        static_cast<std::byte*>(::operator new[](static_cast<std::size_t>(bytes), kAlignment)));
+    data_ = allocate_pages(bytes);
     bytes_ = bytes;
   }
   return data_.get();
