@@ -4,7 +4,9 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <cerrno>
 #include <cstdlib>
+#include <new>
 #include <numeric>
 
 #include "model/registry.h"
@@ -14,22 +16,33 @@ namespace {
 std::atomic<int64_t> allocations{0};
 }  // namespace
 
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+// malloc is the sanitizer's there; operator new is still ours.
+void* operator new(size_t bytes) {
+  allocations.fetch_add(1, std::memory_order_relaxed);
+  if (void* memory = std::malloc(bytes)) return memory;
+  std::abort();
+}
+void operator delete(void* memory) noexcept { std::free(memory); }
+void operator delete(void* memory, size_t) noexcept { std::free(memory); }
+#else
 // glibc's own allocator under its second name: what malloc and operator new come to.
 extern "C" void* __libc_malloc(size_t bytes);
+extern "C" void* __libc_memalign(size_t alignment, size_t bytes);
 extern "C" void* malloc(size_t bytes) {
   allocations.fetch_add(1, std::memory_order_relaxed);
   return __libc_malloc(bytes);
 }
-extern "C" void* __libc_memalign(size_t alignment, size_t bytes);
 extern "C" int posix_memalign(void** memory, size_t alignment, size_t bytes) {
   allocations.fetch_add(1, std::memory_order_relaxed);
   *memory = __libc_memalign(alignment, bytes);
-  return *memory == nullptr ? 12 : 0;
+  return *memory == nullptr ? ENOMEM : 0;
 }
 extern "C" void* aligned_alloc(size_t alignment, size_t bytes) {
   allocations.fetch_add(1, std::memory_order_relaxed);
   return __libc_memalign(alignment, bytes);
 }
+#endif
 
 namespace mole::model::testing {
 namespace {
