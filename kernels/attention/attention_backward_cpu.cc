@@ -1,5 +1,5 @@
 #include "kernels/attention/attention_rows.h"
-#include "kernels/attention/tiles.h"
+#include "kernels/attention/tile_pack.h"
 #include "kernels/cpu/scratch.h"
 
 namespace mole::kernels::MOLE_ISA {

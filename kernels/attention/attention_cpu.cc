@@ -2,7 +2,7 @@
 #include <cmath>
 
 #include "kernels/attention/attention_rows.h"
-#include "kernels/attention/tiles.h"
+#include "kernels/attention/tile_pack.h"
 #include "kernels/cpu/scratch.h"
 
 namespace mole::kernels::MOLE_ISA {

@@ -22,10 +22,26 @@ class Ahead {
  public:
   /// Forgets what was asked for before.
   void start() { num_streams_ = at_stream_ = row_ = line_ = 0; }
-  /// Rows of `row_bytes` at `stride` bytes from each page, `rows` in all.
-  void add(const void* const* pages, int64_t offset, int64_t stride, int64_t row_bytes,
-           int64_t rows) {
-    streams_[num_streams_++] = {pages, offset, stride, row_bytes, rows};
+  /// What a piece reads of a span.
+  void to_span(const SpanPiece& piece, int64_t span) {
+    const AttentionArgs& a = *piece.args;
+    const int64_t first = span * kAttentionSpan, page = first / kAttentionBlock;
+    const int64_t rows = smaller(kAttentionSpan, a.first_position + a.num_queries - first);
+    start();
+    if (a.key_format != KvFormat::kModel) {
+      const int64_t bytes =
+          kv_entry_bytes(a.key_format, a.dtype, a.value_dim, a.key_dim - a.value_dim);
+      return add(a.key_blocks + page, 0, bytes, bytes, rows);
+    }
+    const int64_t others = piece.head_end - piece.head_begin - 1;
+    add(a.key_blocks + page, 2 * piece.head_begin * a.key_head_stride, 2 * a.key_row_stride,
+        2 * (others * a.key_head_stride + a.key_dim), rows);
+    if (a.shared_dim > 0) {
+      add(a.shared_blocks + page, 0, 2 * a.shared_row_stride, 2 * a.shared_dim, rows);
+    }
+    if (a.value_blocks == a.key_blocks) return;
+    add(a.value_blocks + page, 2 * piece.head_begin * a.value_head_stride, 2 * a.value_row_stride,
+        2 * (others * a.value_head_stride + a.value_dim), rows);
   }
   int64_t lines() const {
     int64_t all = 0;
@@ -56,6 +72,12 @@ class Ahead {
   }
 
  private:
+  /// Rows of `row_bytes` at `stride` bytes from each page, `rows` in all.
+  void add(const void* const* pages, int64_t offset, int64_t stride, int64_t row_bytes,
+           int64_t rows) {
+    streams_[num_streams_++] = {pages, offset, stride, row_bytes, rows};
+  }
+
   struct Stream {
     const void* const* pages;
     int64_t offset, stride, row_bytes, rows;

@@ -11,8 +11,7 @@
 // as they lie in the pages, and maximum, exponential and sum work on sixteen queries at once.
 #pragma once
 
-#include "kernels/attention/span_pack.h"
-#include "kernels/cpu/scratch.h"
+#include "kernels/attention/span_memory.h"
 
 namespace mole::kernels::MOLE_ISA {
 namespace {
@@ -35,7 +34,7 @@ class SpanPass {
     const int64_t all = tiles_of(piece.row_end - piece.row_begin);
     most_tiles_ =
         piece.states != nullptr ? all : smaller(all, larger(1, kPassBytes / (heads_ * tile_bytes)));
-    take_memory();
+    memory_.take(heads_, most_tiles_, query_elements_, state_, key_width(args_));
   }
 
   /// `next` is what this thread does afterwards, or null; `warm` says that another piece has
@@ -49,7 +48,7 @@ class SpanPass {
       tiles_ = tiles_of(rows_);
       in_place_ = reads_in_place(args_, tiles_);
       if (!warm) {
-        look_ahead(piece_, piece_.span_begin);
+        ahead_.to_span(piece_, piece_.span_begin);
         ahead_.take(ahead_.lines());
       }
       warm = false;
@@ -58,43 +57,17 @@ class SpanPass {
   }
 
  private:
-  /// What a tile sees of the span at hand.
-  struct alignas(64) Tile {
-    MergeFactors factors;
-    alignas(64) float limit[16];  // row i sees the first limit[i] keys, at most 256
-    int64_t least, most;          // of them; most is 0 where the span lies after all rows
-  };
-
-  void take_memory() {
-    const int64_t all = heads_ * most_tiles_;
-    const int64_t key_elements = kAttentionSpan * key_width(args_);
-    const int64_t chunk = kChunkTiles * kSpanBlocks * kTileElements;
-    const int64_t per_tile = 2 * kSpanBlocks * kTileElements + int64_t{sizeof(Tile)};
-    const int64_t bytes = all * (2 * query_elements_ + 4 * state_) + most_tiles_ * per_tile +
-                          2 * (key_elements + 2 * chunk) + 2 * 4 * kAttentionSpan * kTileRows +
-                          4 * 256 * kChunkTiles;
-    std::byte* memory = thread_scratch(bytes);
-    auto take = [&memory](int64_t size) { return (memory += size) - size; };
-    auto numbers = [&](int64_t count) { return reinterpret_cast<BFloat16*>(take(2 * count)); };
-    auto floats = [&](int64_t count) { return reinterpret_cast<float*>(take(4 * count)); };
-    queries_ = numbers(all * query_elements_);
-    states_ = floats(all * state_);
-    probabilities_ = numbers(most_tiles_ * kSpanBlocks * kTileElements);
-    tile_ = reinterpret_cast<Tile*>(take(most_tiles_ * int64_t{sizeof(Tile)}));
-    keys_ = numbers(key_elements);
-    values_ = numbers(chunk);
-    own_values_ = numbers(chunk);
-    scores_ = floats(2 * kAttentionSpan * kTileRows);
-    product_ = floats(256 * kChunkTiles);
-  }
-
   int32_t kv_head(int64_t h) const { return piece_.head_begin + static_cast<int32_t>(h); }
-  BFloat16* queries(int64_t h, int64_t i) { return queries_ + (h * tiles_ + i) * query_elements_; }
-  BFloat16* probabilities_of(int64_t i) { return probabilities_ + i * kSpanBlocks * kTileElements; }
+  BFloat16* queries(int64_t h, int64_t i) {
+    return memory_.queries + (h * tiles_ + i) * query_elements_;
+  }
+  BFloat16* probabilities_of(int64_t i) {
+    return memory_.probabilities + i * kSpanBlocks * kTileElements;
+  }
   /// Whether every span gets a state of its own.
   bool apart() const { return piece_.states != nullptr && piece_.span_begin > 0; }
   float* state(int64_t h, int64_t i, int64_t span) {
-    float* base = piece_.states == nullptr ? states_ : piece_.states;
+    float* base = piece_.states == nullptr ? memory_.states : piece_.states;
     const int64_t slot = apart() ? span - piece_.span_begin : 0;
     return base + ((slot * heads_ + h) * tiles_ + i) * state_;
   }
@@ -111,37 +84,15 @@ class SpanPass {
     for (int64_t span = piece_.span_begin; span < end; ++span) {
       ahead_.start();
       if (span + 1 < end) {
-        look_ahead(piece_, span + 1);
+        ahead_.to_span(piece_, span + 1);
       } else if (next != nullptr) {
-        look_ahead(*next, next->span_begin);
+        ahead_.to_span(*next, next->span_begin);
       }
       const int64_t steps = steps_of_span();
       ahead_.set_pace((ahead_.lines() + steps - 1) / steps);
       for (int64_t h = 0; h < heads_; ++h) run_span(h, span);
     }
     if (piece_.states == nullptr) write_rows();
-  }
-
-  /// Turns the next keys to ask for to those of a span.
-  void look_ahead(const SpanPiece& piece, int64_t span) {
-    const AttentionArgs& a = *piece.args;
-    const int64_t first = span * kAttentionSpan, page = first / kAttentionBlock;
-    const int64_t rows = smaller(kAttentionSpan, a.first_position + a.num_queries - first);
-    ahead_.start();
-    if (a.key_format != KvFormat::kModel) {
-      const int64_t bytes =
-          kv_entry_bytes(a.key_format, a.dtype, a.value_dim, a.key_dim - a.value_dim);
-      return ahead_.add(a.key_blocks + page, 0, bytes, bytes, rows);
-    }
-    const int64_t others = piece.head_end - piece.head_begin - 1;
-    ahead_.add(a.key_blocks + page, 2 * piece.head_begin * a.key_head_stride, 2 * a.key_row_stride,
-               2 * (others * a.key_head_stride + a.key_dim), rows);
-    if (a.shared_dim > 0) {
-      ahead_.add(a.shared_blocks + page, 0, 2 * a.shared_row_stride, 2 * a.shared_dim, rows);
-    }
-    if (a.value_blocks == a.key_blocks) return;
-    ahead_.add(a.value_blocks + page, 2 * piece.head_begin * a.value_head_stride,
-               2 * a.value_row_stride, 2 * (others * a.value_head_stride + a.value_dim), rows);
   }
 
   /// How often the products of a span look ahead.
@@ -154,23 +105,24 @@ class SpanPass {
 
   void run_span(int64_t h, int64_t span) {
     const int64_t first = span * kAttentionSpan;
-    const SpanKeys keys = span_keys(args_, kv_head(h), first, in_place_, keys_);
+    const SpanKeys keys = span_keys(args_, kv_head(h), first, in_place_, memory_.keys);
     int64_t least = keys.valid, most = 0;
     for (int64_t i = 0; i < tiles_; ++i) {
       set_limits(i, first);
-      if (tile_[i].most == 0) continue;
-      least = smaller(least, tile_[i].least);
-      most = larger(most, tile_[i].most);
+      if (memory_.tiles[i].most == 0) continue;
+      least = smaller(least, memory_.tiles[i].least);
+      most = larger(most, memory_.tiles[i].most);
     }
     weigh_tiles(h, span, keys);
     // A row's weight of a key that it may not see is zero, and zero times a NaN is a NaN.
     const int64_t broken = end_of_broken(keys, least, keys.valid, args_.value_dim);
     for (int64_t column = 0; column < args_.value_dim; column += kChunkColumns) {
-      pack_values(keys, keys.valid, column, args_.value_dim, (most + 31) / 32, values_, ahead_);
+      pack_values(keys, keys.valid, column, args_.value_dim, (most + 31) / 32, memory_.values,
+                  ahead_);
       for (int64_t i = 0; i < tiles_; ++i) {
-        if (tile_[i].most == 0) continue;
+        if (memory_.tiles[i].most == 0) continue;
         float* out = state(h, i, span) + 48 + column * kTileRows;
-        if (tile_[i].least < broken) {
+        if (memory_.tiles[i].least < broken) {
           add_apart(i, keys, column, fresh(span), out);
         } else {
           add_product(i, column, fresh(span), out);
@@ -189,7 +141,7 @@ class SpanPass {
   }
 
   void set_limits(int64_t i, int64_t first) {
-    Tile& tile = tile_[i];
+    SpanTile& tile = memory_.tiles[i];
     const int64_t rows = rows_of_tile(i);
     for (int64_t r = 0; r < kTileRows; ++r) {
       const int64_t row = first_row_ + i * kTileRows + smaller(r, rows - 1);
@@ -204,17 +156,17 @@ class SpanPass {
   /// reading of its keys.
   void weigh_tiles(int64_t h, int64_t span, const SpanKeys& keys) {
     for (int64_t i = 0; i < tiles_; ++i) {
-      if (tile_[i].most == 0) {
+      if (memory_.tiles[i].most == 0) {
         if (apart()) write_empty(state(h, i, span));
         continue;
       }
-      float* scores = scores_;
-      if (i + 1 < tiles_ && tile_[i].least == kAttentionSpan) {
+      float* scores = memory_.scores;
+      if (i + 1 < tiles_ && memory_.tiles[i].least == kAttentionSpan) {
         multiply_keys_of_two(queries(h, i), keys);
         weigh_tile(h, i++, span, scores);
         scores += kAttentionSpan * kTileRows;
       } else {
-        multiply_keys(queries(h, i), keys, tile_[i].most);
+        multiply_keys(queries(h, i), keys, memory_.tiles[i].most);
       }
       weigh_tile(h, i, span, scores);
     }
@@ -222,7 +174,7 @@ class SpanPass {
 
   /// Probabilities of a tile, and its sums, from its products with the span's keys.
   void weigh_tile(int64_t h, int64_t i, int64_t span, float* scores) {
-    Tile& tile = tile_[i];
+    SpanTile& tile = memory_.tiles[i];
     const int64_t computed = (tile.most + 15) / 16 * 16, padded = (tile.most + 31) / 32 * 32;
     const F32x16 largest =
         scale_and_mask(scores, padded, computed, tile.least, args_.scale, load16(tile.limit));
@@ -241,7 +193,7 @@ class SpanPass {
     for (int64_t page = 0; page * kAttentionBlock < most; ++page) {
       const int64_t at = 4 * page, count = smaller(4, (most + 15) / 16 - at);
       const int64_t whole = larger(0, smaller(count, in_place - at));
-      float* out = scores_ + at * 256;
+      float* out = memory_.scores + at * 256;
       multiply_page(whole, keys.keys[page], keys.key_stride, q, blocks, out);
       if (whole == count) continue;
       Engine::template scores<1>(keys.tail, keys.tail_stride, q, blocks, out + 256 * whole, ahead_);
@@ -252,7 +204,8 @@ class SpanPass {
     const int64_t blocks = query_elements_ / kTileElements;
     for (int64_t j = 0; j < kAttentionSpan; j += 32) {
       const BFloat16* from = keys.keys[j / kAttentionBlock] + j % kAttentionBlock * keys.key_stride;
-      Engine::scores_of_two(from, keys.key_stride, q, blocks, scores_ + j * kTileRows, ahead_);
+      Engine::scores_of_two(from, keys.key_stride, q, blocks, memory_.scores + j * kTileRows,
+                            ahead_);
     }
   }
 
@@ -277,7 +230,7 @@ class SpanPass {
     return args_.value_dim - column > kChunkColumns / 2 ? kChunkTiles : kChunkTiles / 2;
   }
   void multiply_values(int64_t i, const BFloat16* values, int64_t column, float* out) {
-    const int64_t blocks = (tile_[i].most + 31) / 32;
+    const int64_t blocks = (memory_.tiles[i].most + 31) / 32;
     if (chunk_tiles(column) == kChunkTiles) {
       Engine::template values<4>(probabilities_of(i), values, blocks, out, ahead_);
     } else {
@@ -286,15 +239,15 @@ class SpanPass {
   }
 
   void add_product(int64_t i, int64_t column, bool fresh, float* out) {
-    multiply_values(i, values_, column, fresh ? out : product_);
+    multiply_values(i, memory_.values, column, fresh ? out : memory_.product);
     if (fresh) return;
-    merge_output(out, product_, chunk_tiles(column), tile_[i].factors, 0, kTileRows);
+    merge_output(out, memory_.product, chunk_tiles(column), memory_.tiles[i].factors, 0, kTileRows);
   }
 
   /// The same where a value that not all rows of the tile may see is no number: the rows of each
   /// limit by themselves, against values that end there.
   void add_apart(int64_t i, const SpanKeys& keys, int64_t column, bool fresh, float* out) {
-    Tile& tile = tile_[i];
+    SpanTile& tile = memory_.tiles[i];
     const int64_t tiles = chunk_tiles(column);
     if (fresh) {
       for (int64_t f = 0; f < 256 * tiles; f += 16) store16(out + f, zero16());
@@ -304,9 +257,9 @@ class SpanPass {
     for (int64_t row = 0, end = 0; row < kTileRows; row = end) {
       while (end < kTileRows && tile.limit[end] == tile.limit[row]) ++end;
       pack_values(keys, static_cast<int64_t>(tile.limit[row]), column, args_.value_dim,
-                  (tile.most + 31) / 32, own_values_, ahead_);
-      multiply_values(i, own_values_, column, product_);
-      merge_output(out, product_, tiles, tile.factors, row, end);
+                  (tile.most + 31) / 32, memory_.own_values, ahead_);
+      multiply_values(i, memory_.own_values, column, memory_.product);
+      merge_output(out, memory_.product, tiles, tile.factors, row, end);
     }
   }
 
@@ -328,14 +281,7 @@ class SpanPass {
   int64_t first_row_ = 0, rows_ = 0, tiles_ = 0;
   bool in_place_ = false;
   Ahead ahead_;
-  BFloat16* queries_ = nullptr;        // [heads][tiles][blocks of 32 dimensions][tile]
-  float* states_ = nullptr;            // [heads][tiles][state]
-  BFloat16* probabilities_ = nullptr;  // [tiles][8 blocks of 32 keys][tile], of one head
-  Tile* tile_ = nullptr;               // [tiles], of one head
-  BFloat16* keys_ = nullptr;           // [256][key width]
-  BFloat16 *values_ = nullptr, *own_values_ = nullptr;  // [4 columns][8 blocks][tile]
-  float* scores_ = nullptr;                             // [2 tiles][256][16 rows]
-  float* product_ = nullptr;                            // [4 columns][16 rows][16]
+  SpanMemory memory_;
 };
 
 template <typename Engine>
