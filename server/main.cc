@@ -16,6 +16,7 @@
 #include "server/http_server.h"
 #include "server/load_model.h"
 #include "server/memory_plan.h"
+#include "server/plan_report.h"
 #include "server/routes.h"
 #include "server/settings.h"
 #include "server/signals.h"
@@ -124,10 +125,13 @@ int run(const Settings& settings, ApiKeys keys) {
   server->start();
   log::info("listening", {{"host", settings.host}, {"port", port}});
 
+  const auto asked_to_end = [&](milliseconds timeout) {
+    return wait_for_termination(timeout, [&] { log_recent_plans(app); });
+  };
   auto loading =
       std::async(std::launch::async, [&] { return load(settings, app, &clock, &metrics); });
   while (loading.wait_for(milliseconds(0)) != std::future_status::ready) {
-    if (wait_for_termination(milliseconds(20))) {
+    if (asked_to_end(milliseconds(20))) {
       log::info("stopped while loading");
       std::_Exit(kExitOk);  // a load can't be interrupted, and holds nothing that must be undone
     }
@@ -137,14 +141,14 @@ int run(const Settings& settings, ApiKeys keys) {
     return code;
   }
   log::info("ready", {{"url", "http://" + settings.host + ":" + std::to_string(port)}});
-  while (!wait_for_termination(std::chrono::hours(1))) {
+  while (!asked_to_end(std::chrono::hours(1))) {
   }
-  drain_and_stop(app, *server, wait_for_termination);
+  drain_and_stop(app, *server, asked_to_end);
   return kExitOk;
 }
 
 int main_checked(int argc, char** argv) {
-  block_termination_signals();
+  block_signals();
   Settings settings;
   Options options("mole-server",
                   "Serves a Mixture-of-Experts language model over an OpenAI-compatible HTTP API.");

@@ -3,6 +3,8 @@
 #include <filesystem>
 #include <limits>
 
+#include "runtime/limits.h"
+
 namespace mole::server {
 namespace {
 
@@ -37,6 +39,8 @@ void declare_model_options(Options& options, Settings* s) {
               "size of that file, 0 = 4 times the KV cache");
   options.add("enable-prefix-caching", &s->enable_prefix_caching,
               "share the cache of equal prompt beginnings");
+  options.add("step-history", &s->step_history, 0, runtime::kStepHistoryMax, "",
+              "plans of the last steps that SIGUSR1, or a failure, writes to the log");
   options.add("max-queued-requests", &s->max_queued_requests, 1, kInt32Max, "",
               "requests that wait to run; more get 429");
   options.add("max-queued-tokens", &s->max_queued_tokens, 0, kInt64Max, "TOKENS",
@@ -119,6 +123,7 @@ runtime::EngineOptions engine_options(const Settings& settings) {
   options.max_queued_tokens = settings.max_queued_tokens;
   options.queue_wait_max_us = settings.queue_wait_max_ms * 1'000;
   options.enable_prefix_caching = settings.enable_prefix_caching;
+  options.step_history = static_cast<int32_t>(settings.step_history);
   options.target_itl_us = settings.target_itl_ms * 1'000;
   options.prefill_chunk_min = static_cast<int32_t>(settings.prefill_chunk_min);
   options.speculative_method = speculative_method(settings.speculative_method);

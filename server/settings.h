@@ -41,6 +41,7 @@ struct Settings {
   int64_t kv_swap_bytes = 0;
   std::string kv_cache_dtype = runtime::EngineOptions{}.kv_cache_dtype;
   bool enable_prefix_caching = true;
+  int64_t step_history = runtime::EngineOptions{}.step_history;
   std::string api_key_file;
   bool insecure = false;
   std::vector<std::string> allowed_origins;

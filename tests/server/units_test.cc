@@ -1,6 +1,8 @@
 // The small pieces by themselves: JSON and event writing, errors, keys, settings.
 #include <gtest/gtest.h>
 
+#include <chrono>
+#include <csignal>
 #include <filesystem>
 #include <fstream>
 #include <limits>
@@ -11,6 +13,7 @@
 #include "server/json_writer.h"
 #include "server/sampling_defaults.h"
 #include "server/settings.h"
+#include "server/signals.h"
 #include "server/sse.h"
 
 namespace mole::server {
@@ -160,6 +163,23 @@ TEST(SamplingDefaultsFile, ReadsAndChecks) {
     EXPECT_TRUE(absl::IsInvalidArgument(status)) << wrong;
     EXPECT_NE(status.message().find("generation_config.json"), std::string::npos) << status;
   }
+}
+
+TEST(Signals, AReportIsNotAnEnd) {
+  constexpr std::chrono::milliseconds kNow(0);
+  block_signals();
+  int reports = 0;
+  const auto on_report = [&] { ++reports; };
+  EXPECT_FALSE(wait_for_termination(kNow, on_report));
+  EXPECT_EQ(reports, 0);
+  ::raise(SIGUSR1);
+  EXPECT_FALSE(wait_for_termination(kNow, on_report));
+  EXPECT_EQ(reports, 1);
+  for (const int signal : {SIGTERM, SIGINT}) {
+    ::raise(signal);
+    EXPECT_TRUE(wait_for_termination(kNow, on_report));
+  }
+  EXPECT_EQ(reports, 1);
 }
 
 TEST(Settings, NamesAndLoopback) {
