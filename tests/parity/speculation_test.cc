@@ -65,6 +65,7 @@ runtime::GenerateRequest draw_request(std::mt19937_64* random, uint64_t id, int3
     sampling.ignore_eos = true;
     request.n = 1;
   }
+  if (id == 1) sampling.logit_bias = {{5, 50.0F}};  // says the same for ever: drafts are right
   return request;
 }
 
