@@ -73,6 +73,8 @@ class EqualBits(unittest.TestCase):
             found.append(outcome(post(server, "/v1/completions", GROWING)))
             self.accepted += server.metric("mole_speculative_accepted_tokens_total")
             self.preemptions = server.metric("mole_preemptions_total")
+            self.loaded_pages = server.metric("mole_kv_swap_pages_loaded_total")
+            self.hit_tokens = server.metric("mole_prefix_cache_hits_total")
         finally:
             self.assertEqual(server.stop(), 0)
         return found
@@ -114,14 +116,38 @@ class EqualBits(unittest.TestCase):
                 self.assertEqual(self.answers(requests, True, *flags, "--threads", "2"), expected)
                 self.assertEqual(self.answers(requests, True, *flags, "--threads", "2", MOLE_ISA="avx2"), expected)
 
+    def test_cache_formats_and_swapping_keep_that(self):
+        """Within one format of the cache; and a server that starts again finds the pages of the one before."""
+        requests = draw_requests(6)
+        answers = {}
+        for form in ("auto", "int8", "fp8"):
+            with self.subTest(form), tempfile.TemporaryDirectory() as folder:
+                flags = ["--kv-cache-dtype", form]
+                expected = self.answers(requests, False, *flags, "--threads", "1", "--no-enable-prefix-caching")
+                answers[form] = expected
+                chunks = ["--max-num-batched-tokens", "16", "--max-num-seqs", "8"]
+                self.assertEqual(self.answers(requests, True, *flags, "--threads", "2", *chunks), expected)
+                pages = 7 * 64 * self.bytes_per_token(form)
+                swap = [*flags, "--max-model-len", "384", "--kv-cache-memory-bytes", str(pages), "--max-queued-tokens",
+                        "100000", "--kv-swap-file", os.path.join(folder, "pages"), "--kv-swap-bytes", "67108864"]
+                self.assertEqual(self.answers(requests, True, *swap, "--threads", "2"), expected)
+                self.assertGreater(self.preemptions, 0, "seven pages were meant to cost somebody its place")
+                self.assertEqual(self.answers(requests, False, *swap, "--threads", "1"), expected)
+                self.assertGreater(self.loaded_pages, 0, "the second server was meant to find the first one's pages")
+                self.assertGreater(self.hit_tokens, 0)
+        self.assertEqual(len(set(map(str, answers.values()))), 3, "formats that make no difference were not used")
+
     def config(self) -> dict:
         with open(os.path.join(ARGUMENTS.model, "config.json"), encoding="utf-8") as file:
             return json.load(file)
 
-    def bytes_per_token(self) -> int:
+    def bytes_per_token(self, form: str = "auto") -> int:
         config = self.config()
-        entry = config["kv_lora_rank"] + config["qk_rope_head_dim"]
-        return entry * config["num_hidden_layers"] * (2 if "bfloat16" in json.dumps(config) else 4)
+        latent, rope = config["kv_lora_rank"], config["qk_rope_head_dim"]
+        number = 2 if "bfloat16" in json.dumps(config) else 4
+        scales = {"auto": 0, "int8": 4, "fp8": 4 * -(-latent // 128)}[form]
+        codes = latent * number if form == "auto" else -(-latent // 4) * 4
+        return (codes + scales + rope * number) * config["num_hidden_layers"]
 
     def test_trainer_and_server_score_alike(self):
         draw = random.Random(SEED)
