@@ -82,7 +82,7 @@ struct LinearArgs {
 };
 
 /// Thread: the team's caller. Errors: none; a wrong argument is a bug and stops the process.
-/// Cost: 2*rows*N*K flop, reads the weight once per at most 32 row-panels.
+/// Cost: 2*rows*N*K flop, reads the weight once for every 256 rows or so.
 void linear(const LinearArgs& args, ThreadTeam& team);
 
 /// The same in float64 without packing: what every implementation is held against.

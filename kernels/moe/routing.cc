@@ -14,8 +14,12 @@ void cut_blocks(const MoeArgs& args, Routing& routing) {
   routing.blocks.clear();
   const int64_t most = block_rows(args);
   for (std::size_t e = 0; e + 1 < routing.starts.size(); ++e) {
-    for (int64_t p = routing.starts[e]; p < routing.starts[e + 1]; p += most) {
-      const int64_t rows = std::min(most, routing.starts[e + 1] - p);
+    // An even cut in whole pairs of tiles, because a small rest would read the weights for little.
+    const int64_t all = routing.starts[e + 1] - routing.starts[e];
+    const int64_t blocks = std::max<int64_t>(1, ceil_div(all, most));
+    const int64_t step = std::max(kRowUnit, ceil_div(ceil_div(all, blocks), kRowUnit) * kRowUnit);
+    for (int64_t p = routing.starts[e]; p < routing.starts[e + 1]; p += step) {
+      const int64_t rows = std::min(step, routing.starts[e + 1] - p);
       routing.blocks.push_back({static_cast<int64_t>(e), p, rows});
     }
   }
