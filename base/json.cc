@@ -3,6 +3,8 @@
 #include <unordered_set>
 #include <vector>
 
+#include "base/limit_error.h"
+
 namespace mole {
 namespace {
 
@@ -35,7 +37,8 @@ class BoundedBuilder : public nlohmann::json_sax<Json> {
     auto& keys = open_.back();
     if (!keys.insert(name).second) return fail("duplicate key \"" + name.substr(0, 64) + "\"");
     if (keys.size() > limits_.object_keys_max) {
-      return fail("more than " + std::to_string(limits_.object_keys_max) + " keys in one object");
+      return pass("object_keys_max",
+                  "more than " + std::to_string(limits_.object_keys_max) + " keys in one object");
     }
     return node() && builder_.key(name);
   }
@@ -48,21 +51,28 @@ class BoundedBuilder : public nlohmann::json_sax<Json> {
     return fail(what + " (byte " + std::to_string(position) + ")");
   }
 
-  const std::string& error() const { return error_; }
+  Status error() const {
+    const Status status = absl::InvalidArgumentError("invalid JSON: " + error_);
+    return passed_.empty() ? status : with_passed_limit(status, passed_);
+  }
 
  private:
   bool fail(std::string message) {
     if (error_.empty()) error_ = std::move(message);
     return false;
   }
+  bool pass(std::string_view limit, std::string message) {
+    if (error_.empty()) passed_ = limit;
+    return fail(std::move(message));
+  }
   bool node() {
     if (++nodes_ <= limits_.nodes_max) return true;
-    return fail("more than " + std::to_string(limits_.nodes_max) + " values");
+    return pass("nodes_max", "more than " + std::to_string(limits_.nodes_max) + " values");
   }
   bool enter() {
     open_.emplace_back();
     if (open_.size() <= limits_.depth_max) return true;
-    return fail("nested deeper than " + std::to_string(limits_.depth_max));
+    return pass("depth_max", "nested deeper than " + std::to_string(limits_.depth_max));
   }
   bool leave() {
     open_.pop_back();
@@ -74,6 +84,7 @@ class BoundedBuilder : public nlohmann::json_sax<Json> {
   std::vector<std::unordered_set<std::string>> open_;  // keys of each open object or array
   size_t nodes_ = 0;
   std::string error_;
+  std::string_view passed_;  // the limit that the error is about
 };
 
 }  // namespace
@@ -87,7 +98,7 @@ StatusOr<Json> parse_json(std::string_view text, const JsonLimits& limits) {
   Json root;
   BoundedBuilder builder(&root, limits);
   if (!Json::sax_parse(text.begin(), text.end(), &builder)) {
-    return absl::InvalidArgumentError("invalid JSON: " + builder.error());
+    return builder.error();
   }
   return root;
 }

@@ -22,7 +22,8 @@ struct JsonLimits {
 };
 
 /// Parses exactly one JSON document.
-/// Errors: kInvalidArgument with the byte position and what was expected or which limit was passed.
+/// Errors: kInvalidArgument with the byte position and what was expected, or with the limit that
+/// was passed (passed_limit() of base/limit_error.h names it).
 StatusOr<Json> parse_json(std::string_view text, const JsonLimits& limits = {});
 
 }  // namespace mole

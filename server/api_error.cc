@@ -24,6 +24,13 @@ ApiError invalid_field(const std::string& param, const std::string& message) {
   return error;
 }
 
+ApiError past_limit(const std::string& param, const std::string& has, int64_t max,
+                    const std::string& limit) {
+  ApiError error = invalid_field(param, has + "; accepted: at most " + std::to_string(max));
+  error.limit = limit;
+  return error;
+}
+
 ApiError not_found(const std::string& message, const std::string& code) {
   ApiError error;
   error.status = 404;
@@ -76,6 +83,7 @@ ApiError from_status(const Status& status, int64_t retry_after_ms) {
       if (message.substr(0, kContext.size()) == kContext) {
         error.message = message.substr(kContext.size());
         error.code = "context_length_exceeded";
+        error.limit = "max-model-len";
       }
       return error;
     }

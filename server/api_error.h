@@ -19,10 +19,14 @@ struct ApiError {
   std::optional<std::string> code;
   int64_t retry_after_ms = 0;  // 0 = say nothing
   bool deterministic = true;   // trying again gives the same: 5xx then says x-should-retry: false
+  std::string limit;           // the setting that refuses it, for the metric; empty: none
 };
 
 /// 400 about one field: `param` names it in the error too.
 ApiError invalid_field(const std::string& param, const std::string& message);
+/// 400 about a field that passes the setting `limit`, whose value is `max`: `has` says how.
+ApiError past_limit(const std::string& param, const std::string& has, int64_t max,
+                    const std::string& limit);
 ApiError not_found(const std::string& message, const std::string& code);
 /// 503: draining or still loading.
 ApiError unavailable(const std::string& message);

@@ -13,12 +13,26 @@ App::App(AppOptions options, Metrics* metrics, const Clock* clock)
       metrics_(metrics),
       clock_(clock),
       ready_gauge_(metrics->gauge("model_loaded", "1 once the model is loaded")),
-      pool_(options_.tokenizer_threads, static_cast<size_t>(options_.limits.tokenizer_queue_max)) {}
+      waiting_gauge_(
+          metrics->gauge("tokenizer_queue", "Requests waiting to be read and tokenized")),
+      pool_(options_.tokenizer_threads, static_cast<size_t>(options_.limits.tokenizer_queue_max)) {
+  metrics->gauge("limit_tokenizer_queue", "Bound of tokenizer_queue.")
+      .set(static_cast<double>(options_.limits.tokenizer_queue_max));
+}
 
 App::~App() {
   pool_.stop();
   const auto served = model();
   if (served != nullptr) served->engine->stop();
+}
+
+bool App::try_run(std::function<void()> task) {
+  const bool queued = pool_.try_run([this, task = std::move(task)] {
+    waiting_gauge_.set(static_cast<double>(pool_.queued()));
+    task();
+  });
+  waiting_gauge_.set(static_cast<double>(pool_.queued()));
+  return queued;
 }
 
 void App::set_model(std::shared_ptr<const ServedModel> model) {

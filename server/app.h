@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -51,7 +52,8 @@ class App {
   const AppOptions& options() const { return options_; }
   Metrics& metrics() { return *metrics_; }
   const Clock& clock() const { return *clock_; }
-  WorkerPool& pool() { return pool_; }
+  /// Runs `task` on the tokenizing pool. False when its queue is full or it is stopping.
+  bool try_run(std::function<void()> task);
 
   /// Null until the model is loaded.
   std::shared_ptr<const ServedModel> model() const { return model_.load(); }
@@ -71,6 +73,7 @@ class App {
   std::atomic<std::shared_ptr<const ServedModel>> model_;
   std::atomic<bool> draining_{false};
   Gauge ready_gauge_;
+  Gauge waiting_gauge_;
   WorkerPool pool_;  // last: its threads use the rest
 };
 

@@ -5,6 +5,8 @@
 #include <limits>
 #include <optional>
 
+#include "base/limit_error.h"
+
 namespace mole::server {
 namespace {
 
@@ -51,9 +53,8 @@ Json read_messages(FieldReader& fields, const ServerLimits& limits) {
     return Json::array();
   }
   if (static_cast<int64_t>(messages->size()) > limits.messages_max) {
-    fields.fail("messages", "has " + std::to_string(messages->size()) +
-                                " entries; accepted: at most " +
-                                std::to_string(limits.messages_max));
+    fields.fail_past("messages", "has " + std::to_string(messages->size()) + " entries",
+                     limits.messages_max, "messages-max");
     return Json::array();
   }
   Json normalized = Json::array();
@@ -135,7 +136,11 @@ std::variant<std::vector<TokenId>, ApiError> encode_chat(FieldReader& fields,
                                              .add_generation_prompt = add_generation_prompt,
                                              .add_special_tokens = add_special_tokens},
                                             template_limits);
-  if (!prompt.ok()) return invalid_field("messages", std::string(prompt.status().message()));
+  if (!prompt.ok()) {
+    ApiError error = invalid_field("messages", std::string(prompt.status().message()));
+    if (passed_limit(prompt.status()) == "fuel") error.limit = "template-fuel";
+    return error;
+  }
   if (prompt->ids.empty()) {
     return invalid_field("messages", "give no token; accepted: at least one");
   }

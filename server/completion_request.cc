@@ -48,8 +48,8 @@ class PromptReader {
 
   void add_list(const Json& list) {
     if (static_cast<int64_t>(list.size()) > limits_.prompts_max) {
-      fields_.fail("prompt", "has " + std::to_string(list.size()) + " entries; accepted: at most " +
-                                 std::to_string(limits_.prompts_max));
+      fields_.fail_past("prompt", "has " + std::to_string(list.size()) + " entries",
+                        limits_.prompts_max, "prompts-max");
       return;
     }
     for (const Json& entry : list) {

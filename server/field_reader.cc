@@ -74,6 +74,11 @@ void FieldReader::fail(const std::string& key, const std::string& message) {
   if (!error_.has_value()) error_ = invalid_field(key, message);
 }
 
+void FieldReader::fail_past(const std::string& key, const std::string& has, int64_t max,
+                            const std::string& limit) {
+  if (!error_.has_value()) error_ = past_limit(key, has, max, limit);
+}
+
 bool FieldReader::boolean(const std::string& key, bool fallback) {
   const Json* value = find(key);
   if (value == nullptr) return fallback;
@@ -121,7 +126,7 @@ double FieldReader::number_above(const std::string& key, double fallback, double
 }
 
 std::string FieldReader::text(const std::string& key, const std::string& fallback,
-                              int64_t bytes_max) {
+                              int64_t bytes_max, const std::string& limit) {
   const Json* value = find(key);
   if (value == nullptr) return fallback;
   if (!value->is_string()) {
@@ -130,15 +135,14 @@ std::string FieldReader::text(const std::string& key, const std::string& fallbac
   }
   const auto& text = value->get_ref<const std::string&>();
   if (static_cast<int64_t>(text.size()) > bytes_max) {
-    fail(key, "is " + std::to_string(text.size()) + " bytes long; accepted: at most " +
-                  std::to_string(bytes_max));
+    fail_past(key, "is " + std::to_string(text.size()) + " bytes long", bytes_max, limit);
     return fallback;
   }
   return text;
 }
 
 std::vector<int32_t> FieldReader::integers(const std::string& key, int64_t min, int64_t max,
-                                           int64_t size_max) {
+                                           int64_t size_max, const std::string& limit) {
   const Json* value = find(key);
   if (value == nullptr) return {};
   if (!value->is_array()) {
@@ -146,8 +150,7 @@ std::vector<int32_t> FieldReader::integers(const std::string& key, int64_t min, 
     return {};
   }
   if (static_cast<int64_t>(value->size()) > size_max) {
-    fail(key, "has " + std::to_string(value->size()) + " entries; accepted: at most " +
-                  std::to_string(size_max));
+    fail_past(key, "has " + std::to_string(value->size()) + " entries", size_max, limit);
     return {};
   }
   std::vector<int32_t> numbers;

@@ -26,12 +26,18 @@ class FieldReader {
   double number(const std::string& key, double fallback, double min, double max);
   /// Like number(), but `above` itself is not accepted.
   double number_above(const std::string& key, double fallback, double above, double max);
-  std::string text(const std::string& key, const std::string& fallback, int64_t bytes_max);
-  /// A list of whole numbers in [min, max], at most `size_max` of them.
-  std::vector<int32_t> integers(const std::string& key, int64_t min, int64_t max, int64_t size_max);
+  /// At most `bytes_max` bytes, which the setting `limit` gives ("": no setting).
+  std::string text(const std::string& key, const std::string& fallback, int64_t bytes_max,
+                   const std::string& limit = "");
+  /// A list of whole numbers in [min, max], at most `size_max` (the setting `limit`) of them.
+  std::vector<int32_t> integers(const std::string& key, int64_t min, int64_t max, int64_t size_max,
+                                const std::string& limit);
 
   /// Remembers an error unless there is one already.
   void fail(const std::string& key, const std::string& message);
+  /// The same, for a field that passes a setting (past_limit()).
+  void fail_past(const std::string& key, const std::string& has, int64_t max,
+                 const std::string& limit);
   bool failed() const { return error_.has_value(); }
   const std::optional<ApiError>& error() const { return error_; }
 

@@ -20,8 +20,8 @@ void read_stop(FieldReader& fields, const ServerLimits& limits, GenerationParams
   }
   const Json list = stop->is_string() ? Json::array({*stop}) : *stop;
   if (static_cast<int64_t>(list.size()) > limits.stop_max) {
-    fields.fail("stop", "has " + std::to_string(list.size()) + " entries; accepted: at most " +
-                            std::to_string(limits.stop_max));
+    fields.fail_past("stop", "has " + std::to_string(list.size()) + " entries", limits.stop_max,
+                     "stop-max");
     return;
   }
   for (const Json& entry : list) {
@@ -30,9 +30,13 @@ void read_stop(FieldReader& fields, const ServerLimits& limits, GenerationParams
       return;
     }
     const auto& text = entry.get_ref<const std::string&>();
-    if (text.empty() || static_cast<int64_t>(text.size()) > limits.stop_bytes_max) {
-      fields.fail("stop", "holds a string of " + std::to_string(text.size()) +
-                              " bytes; accepted: 1 to " + std::to_string(limits.stop_bytes_max));
+    if (text.empty()) {
+      fields.fail("stop", "holds an empty string; accepted: strings of at least one byte");
+      return;
+    }
+    if (static_cast<int64_t>(text.size()) > limits.stop_bytes_max) {
+      fields.fail_past("stop", "holds a string of " + std::to_string(text.size()) + " bytes",
+                       limits.stop_bytes_max, "stop-bytes-max");
       return;
     }
     params->stop.push_back(text);
@@ -50,9 +54,8 @@ void read_logit_bias(FieldReader& fields, const ServerLimits& limits, int32_t vo
     return;
   }
   if (static_cast<int64_t>(bias->size()) > limits.logit_bias_max) {
-    fields.fail("logit_bias", "has " + std::to_string(bias->size()) +
-                                  " entries; accepted: at most " +
-                                  std::to_string(limits.logit_bias_max));
+    fields.fail_past("logit_bias", "has " + std::to_string(bias->size()) + " entries",
+                     limits.logit_bias_max, "logit-bias-max");
     return;
   }
   for (const auto& [key, value] : bias->items()) {
@@ -109,8 +112,8 @@ void read_sampling(FieldReader& fields, const SamplingDefaults& defaults,
   }
   sampling->min_tokens = static_cast<int32_t>(fields.integer("min_tokens", 0, 0, kInt32Max));
   sampling->ignore_eos = fields.boolean("ignore_eos", false);
-  sampling->stop_token_ids =
-      fields.integers("stop_token_ids", 0, vocab_size - 1, limits.stop_token_ids_max);
+  sampling->stop_token_ids = fields.integers("stop_token_ids", 0, vocab_size - 1,
+                                             limits.stop_token_ids_max, "stop-token-ids-max");
   sampling->prompt_logprobs =
       static_cast<int32_t>(fields.integer("prompt_logprobs", -1, 0, limits.logprobs_max));
   read_logit_bias(fields, limits, vocab_size, sampling);
@@ -154,7 +157,8 @@ std::optional<ApiError> read_common_fields(FieldReader& fields, const ServedMode
   params->include_stop_str_in_output = fields.boolean("include_stop_str_in_output", false);
   params->skip_special_tokens = fields.boolean("skip_special_tokens", true);
   params->return_token_ids = fields.boolean("return_token_ids", false);
-  params->cache_salt = fields.text("cache_salt", "", limits.cache_salt_bytes_max);
+  params->cache_salt =
+      fields.text("cache_salt", "", limits.cache_salt_bytes_max, "cache-salt-bytes-max");
   params->priority = static_cast<int32_t>(
       fields.integer("priority", 0, std::numeric_limits<int32_t>::min(), kInt32Max));
   if (params->stream && params->sampling.prompt_logprobs >= 0) {

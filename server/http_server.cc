@@ -84,6 +84,8 @@ struct HttpServer::Impl {
         io(o.io_threads),
         acceptor(asio::make_strand(io)),
         retry(acceptor.get_executor()) {
+    metrics->gauge("limit_http_connections", "Bound of http_connections.")
+        .set(static_cast<double>(context.limits.connections_max));
     context.handler = handler;
     context.clock = clock;
     context.metrics = metrics;

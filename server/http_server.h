@@ -2,8 +2,8 @@
 // Thread: the owner's; the handler is called on the I/O threads.
 //
 // A worker may hold a ResponseSink a moment longer than its request lasts, and a sink holds its
-// socket; the engine's thread posts wake-ups to the sockets' executor. So: stop() first, then destroy
-// the App, which ends both kinds of threads, the server last.
+// socket; the engine's thread posts wake-ups to the sockets' executor. So: stop() first, then
+// destroy the App, which ends both kinds of threads, the server last.
 #pragma once
 
 #include <cstdint>

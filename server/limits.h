@@ -47,7 +47,7 @@ struct ServerLimits {
   int64_t tokenizer_queue_max = 512;      // requests waiting to be tokenized; over: 429
 
   // JSON of a request. Over: 400.
-  int64_t json_depth_max = 64;
+  int64_t json_depth_max = 64;  // at most kJsonDepthHardMax
   int64_t json_object_keys_max = 1'024;
   int64_t json_nodes_max = 200'000;
   int64_t messages_max = 2'048;
@@ -64,10 +64,12 @@ struct ServerLimits {
 
 /// Choices of one request over all its prompts: the specification's own bound of `n`.
 inline constexpr int64_t kChoicesHardMax = 128;
+/// The chat template's JSON reader takes no more than 128 levels; ours wraps what it gets.
+inline constexpr int64_t kJsonDepthHardMax = 120;
 /// Accepted length of a client's x-request-id.
 inline constexpr int64_t kRequestIdBytesMax = 128;
 
-/// Adds an option for each limit that an operator may want to turn.
+/// Adds an option for each limit.
 void declare_options(Options& options, ServerLimits* limits);
 
 }  // namespace mole::server

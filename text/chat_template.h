@@ -34,7 +34,7 @@ struct TemplateInput {
 };
 
 struct ChatPrompt {
-  std::string text;          // as the template rendered it
+  std::string text;  // as the template rendered it
   std::vector<TokenId> ids;
 };
 
@@ -50,7 +50,8 @@ class ChatTemplate {
   /// `messages`: array of {"role", "content", …}; `tools`: array or null; `kwargs`: object or null,
   /// extra variables. The template also sees bos_token and its like, add_generation_prompt,
   /// raise_exception() and strftime_now(). Keys come in alphabetical order, as Json keeps them.
-  /// Errors: kInvalidArgument (the template's own raise_exception, fuel, recursion, output limit).
+  /// Errors: kInvalidArgument (the template's own raise_exception, fuel, recursion, output limit;
+  /// with fuel passed_limit() is "fuel").
   StatusOr<std::string> render(const Json& messages, const Json& tools, const Json& kwargs,
                                bool add_generation_prompt, const TemplateLimits& limits = {}) const;
 

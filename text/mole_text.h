@@ -17,7 +17,12 @@
 extern "C" {
 #endif
 
-enum mole_text_code { MOLE_TEXT_OK = 0, MOLE_TEXT_INVALID_ARGUMENT = 1, MOLE_TEXT_INTERNAL = 2 };
+enum mole_text_code {
+  MOLE_TEXT_OK = 0,
+  MOLE_TEXT_INVALID_ARGUMENT = 1,
+  MOLE_TEXT_INTERNAL = 2,
+  MOLE_TEXT_OUT_OF_FUEL = 3 /* a template ran longer than its fuel */
+};
 
 typedef struct {
   uint8_t* data; /* may be NULL if size is 0 */
@@ -122,8 +127,8 @@ typedef struct {
 } mole_text_prompt;
 
 /* Renders and encodes: control tokens that the template writes become control tokens, those in the
- * input are plain text. With `add_special_tokens` (0 or 1) the post-processor adds its own. The caller
- * frees both members of `out`. */
+ * input are plain text. With `add_special_tokens` (0 or 1) the post-processor adds its own. The
+ * caller frees both members of `out`. */
 mole_text_status mole_text_template_encode(const mole_text_template* chat_template,
                                            const mole_text_tokenizer* tokenizer,
                                            const mole_text_template_input* input,

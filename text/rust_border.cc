@@ -1,5 +1,7 @@
 #include "text/rust_border.h"
 
+#include "base/limit_error.h"
+
 namespace mole::text {
 
 std::string take_bytes(mole_text_bytes bytes) {
@@ -18,6 +20,9 @@ Status take_status(mole_text_status status) {
   if (status.code == MOLE_TEXT_OK) return absl::OkStatus();
   const std::string message = take_bytes(status.message);
   if (status.code == MOLE_TEXT_INVALID_ARGUMENT) return absl::InvalidArgumentError(message);
+  if (status.code == MOLE_TEXT_OUT_OF_FUEL) {
+    return with_passed_limit(absl::InvalidArgumentError(message), "fuel");
+  }
   return absl::InternalError(message);
 }
 

@@ -21,7 +21,7 @@ std::string take_bytes(mole_text_bytes bytes);
 /// Copies and frees.
 std::vector<TokenId> take_ids(mole_text_ids ids);
 
-/// Frees the message.
+/// Frees the message. An error about a template's fuel has the passed limit "fuel".
 Status take_status(mole_text_status status);
 
 }  // namespace mole::text

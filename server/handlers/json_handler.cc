@@ -1,6 +1,7 @@
 #include <exception>
 #include <new>
 
+#include "base/limit_error.h"
 #include "base/log.h"
 #include "server/handlers/handlers.h"
 
@@ -15,6 +16,21 @@ bool is_json(const std::string* content_type) {
   return type == "application/json";
 }
 
+// The setting behind a bound that parse_json() names.
+std::string json_setting(const std::string& limit) {
+  if (limit == "depth_max") return "json-depth-max";
+  if (limit == "nodes_max") return "json-nodes-max";
+  return limit == "object_keys_max" ? "json-object-keys-max" : "";
+}
+
+void count_limit(App& app, const ApiError& error) {
+  if (error.limit.empty()) return;
+  app.metrics()
+      .counter("limit_refusals_total", "Requests refused because they pass a limit, by its setting",
+               {{"limit", error.limit}})
+      .add();
+}
+
 JsonWork work_on(const App& app, const ServedModel& model, const HttpRequest& request,
                  JsonHandler handler) {
   const ServerLimits& limits = app.limits();
@@ -22,14 +38,17 @@ JsonWork work_on(const App& app, const ServedModel& model, const HttpRequest& re
                                .nodes_max = static_cast<size_t>(limits.json_nodes_max),
                                .object_keys_max = static_cast<size_t>(limits.json_object_keys_max)};
   const auto body = parse_json(request.body, json_limits);
-  if (!body.ok()) return from_status(body.status());
+  if (!body.ok()) {
+    ApiError error = from_status(body.status());
+    error.limit = json_setting(passed_limit(body.status()));
+    return error;
+  }
   return handler(*body, model, limits);
 }
 
 // On a worker: everything up to the engine's yes or no.
-void answer(const App& app, const std::shared_ptr<const ServedModel>& model,
-            const HttpRequest& request, const std::shared_ptr<ResponseSink>& sink,
-            JsonHandler handler) {
+void answer(App& app, const std::shared_ptr<const ServedModel>& model, const HttpRequest& request,
+            const std::shared_ptr<ResponseSink>& sink, JsonHandler handler) {
   JsonWork work = work_on(app, *model, request, handler);
   if (auto* spec = std::get_if<GenerationSpec>(&work)) {
     const auto generation = std::make_shared<Generation>(app, model, sink, std::move(*spec),
@@ -42,6 +61,7 @@ void answer(const App& app, const std::shared_ptr<const ServedModel>& model,
     work = std::move(*refused);
   }
   auto* error = std::get_if<ApiError>(&work);
+  if (error != nullptr) count_limit(app, *error);
   auto response = std::make_shared<HttpResponse>(
       error != nullptr ? to_response(*error) : std::move(std::get<HttpResponse>(work)));
   sink->post([sink, response] { sink->respond(std::move(*response)); });
@@ -74,7 +94,7 @@ void run_json_handler(App& app, HttpRequest request, std::shared_ptr<ResponseSin
     return;
   }
   const auto shared = std::make_shared<HttpRequest>(std::move(request));
-  const bool queued = app.pool().try_run([&app, model = app.model(), shared, sink, handler] {
+  const bool queued = app.try_run([&app, model = app.model(), shared, sink, handler] {
     try {
       answer(app, model, *shared, sink, handler);
     } catch (const std::bad_alloc&) {
@@ -86,7 +106,10 @@ void run_json_handler(App& app, HttpRequest request, std::shared_ptr<ResponseSin
   });
   if (queued) return;
   constexpr int64_t kRetryMs = 1'000;
-  sink->respond(to_response(overloaded("too many requests are waiting to be read", kRetryMs)));
+  ApiError error = overloaded("too many requests are waiting to be read", kRetryMs);
+  error.limit = "tokenizer-queue-max";
+  count_limit(app, error);
+  sink->respond(to_response(error));
 }
 
 }  // namespace mole::server

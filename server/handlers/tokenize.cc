@@ -61,8 +61,8 @@ JsonWork detokenize(const Json& body, const ServedModel& model, const ServerLimi
   if (fields.find("tokens") == nullptr) {
     fields.fail("tokens", "is missing; accepted: an array of token ids");
   }
-  const auto ids =
-      fields.integers("tokens", 0, model.tokenizer->vocab_size() - 1, limits.json_nodes_max);
+  const auto ids = fields.integers("tokens", 0, model.tokenizer->vocab_size() - 1,
+                                   limits.json_nodes_max, "json-nodes-max");
   if (fields.failed()) return *fields.error();
   auto text = model.tokenizer->decode(ids, /*skip_special_tokens=*/false);
   if (!text.ok()) return invalid_field("tokens", std::string(text.status().message()));

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include "base/limit_error.h"
+
 namespace mole {
 namespace {
 
@@ -48,6 +50,18 @@ TEST(Json, BoundsDepthNodesAndKeysExactly) {
   EXPECT_TRUE(parse_json(R"({"a":1,"b":2})", {.object_keys_max = 2}).ok());
   EXPECT_NE(error_of(R"({"a":1,"b":2,"c":3})", {.object_keys_max = 2}).find("more than 2 keys"),
             std::string::npos);
+}
+
+TEST(Json, ErrorsNameThePassedLimit) {
+  const auto passed = [](std::string_view text, const JsonLimits& limits) {
+    return passed_limit(parse_json(text, limits).status());
+  };
+  EXPECT_EQ(passed("[[1]]", {.depth_max = 1}), "depth_max");
+  EXPECT_EQ(passed("[1,2]", {.nodes_max = 2}), "nodes_max");
+  EXPECT_EQ(passed(R"({"a":1,"b":2})", {.object_keys_max = 1}), "object_keys_max");
+  EXPECT_EQ(passed("[1", {}), "");
+  EXPECT_EQ(passed(R"({"a":1,"a":2})", {}), "");
+  EXPECT_EQ(passed_limit(absl::OkStatus()), "");
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <string>
 
+#include "base/limit_error.h"
 #include "tests/text/text_fixtures.h"
 
 namespace mole::text {
@@ -187,6 +188,19 @@ TEST(ChatTemplate, BoundsTheOutput) {
               HasSubstr("more than 1000 bytes"));
   EXPECT_EQ(render(std::string(1000, 'x'), {}, limits).value().size(), 1000u);
   EXPECT_THAT(error_of(std::string(1001, 'x'), {}, limits), HasSubstr("more than 1000 bytes"));
+}
+
+TEST(ChatTemplate, FuelAtTheLimitAndOneShort) {
+  const std::string loop = "{% for i in range(50) %}{{ i }}{% endfor %}";
+  uint64_t fuel = 1;
+  while (!render(loop, {}, {.fuel = fuel}).ok() && fuel < 10'000) ++fuel;
+  EXPECT_TRUE(render(loop, {}, {.fuel = fuel}).ok());
+  const Status refused = render(loop, {}, {.fuel = fuel - 1}).status();
+  EXPECT_EQ(refused.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(passed_limit(refused), "fuel");
+  EXPECT_THAT(std::string(refused.message()),
+              HasSubstr("longer than " + std::to_string(fuel - 1) + " instructions"));
+  EXPECT_EQ(passed_limit(render("{% if no.thing.at.all %}{% endif %}").status()), "");
 }
 
 TEST(ChatTemplate, SurvivesDeepTreesAndValues) {

@@ -8,6 +8,7 @@ use std::sync::Once;
 pub const CODE_OK: i32 = 0;
 pub const CODE_INVALID_ARGUMENT: i32 = 1;
 pub const CODE_INTERNAL: i32 = 2;
+pub const CODE_OUT_OF_FUEL: i32 = 3;
 
 /// An error on its way to the border.
 #[derive(Debug)]
@@ -19,6 +20,10 @@ pub struct Failure {
 impl Failure {
     pub fn invalid(message: impl Into<String>) -> Self {
         Failure { code: CODE_INVALID_ARGUMENT, message: message.into() }
+    }
+
+    pub fn out_of_fuel(message: impl Into<String>) -> Self {
+        Failure { code: CODE_OUT_OF_FUEL, message: message.into() }
     }
 
     pub fn internal(message: impl Into<String>) -> Self {

@@ -125,20 +125,22 @@ fn render_on_this_thread(
     let result = template.render_captured_to(context, &mut output).map(|_| ());
     match result {
         Ok(()) => String::from_utf8(output.text).map_err(|e| Failure::internal(e.to_string())),
-        Err(error) => Err(Failure::invalid(explain(&error, limits))),
+        Err(error) => Err(explain(&error, limits)),
     }
 }
 
-fn explain(error: &Error, limits: &Limits) -> String {
+fn explain(error: &Error, limits: &Limits) -> Failure {
     if let Some(raised) = RAISED.take() {
-        return format!("the chat template refuses the conversation: {raised}");
+        let message = format!("the chat template refuses the conversation: {raised}");
+        return Failure::invalid(message);
     }
     match error.kind() {
-        ErrorKind::OutOfFuel => {
-            format!("the chat template runs longer than {} instructions", limits.fuel)
-        }
-        ErrorKind::WriteFailure => too_long(limits.output_max),
-        _ => format!("the chat template fails: {error}"),
+        ErrorKind::OutOfFuel => Failure::out_of_fuel(format!(
+            "the chat template runs longer than {} instructions",
+            limits.fuel
+        )),
+        ErrorKind::WriteFailure => Failure::invalid(too_long(limits.output_max)),
+        _ => Failure::invalid(format!("the chat template fails: {error}")),
     }
 }
 
