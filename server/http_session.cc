@@ -427,7 +427,9 @@ void HttpSession::arm_timer() {
   if (phase_ == Phase::kClosed) return;
   const TimeUs wait_us = std::max<TimeUs>(0, deadline_us() - context_->clock->now_us());
   timer_.expires_after(std::chrono::microseconds(wait_us));
-  timer_.async_wait([weak = weak_from_this()](const boost::system::error_code& code) {
+  // A lingering session that has read its fill has no read under way that would keep it.
+  const auto kept = phase_ == Phase::kLingering ? shared_from_this() : nullptr;
+  timer_.async_wait([weak = weak_from_this(), kept](const boost::system::error_code& code) {
     const auto self = weak.lock();
     if (!code && self != nullptr) self->on_timer();
   });
