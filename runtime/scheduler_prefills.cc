@@ -11,6 +11,19 @@ namespace {
 
 using model::AttentionForm;
 
+// A chunk is never made longer than this only to be worth its context: others wait for it.
+constexpr int32_t kWorthwhileRowsMax = 512;
+
+/// Rows from which on a chunk costs more than what it must do first, expanding the `first` entries
+/// before it again. Shorter ones would mostly repeat that work step after step.
+int32_t worthwhile_rows(const StepCost& cost, AttentionForm form, int32_t first) {
+  constexpr size_t kExpandedRow = 4, kExpandedEntry = 5;  // step_cost.h
+  const double row = cost.seconds[kExpandedRow], entries = cost.seconds[kExpandedEntry] * first;
+  if (!cost.known || form != AttentionForm::kExpanded) return 1;
+  if (entries >= row * kWorthwhileRowsMax) return entries > 0 ? kWorthwhileRowsMax : 1;
+  return std::max(1, static_cast<int32_t>(entries / row));
+}
+
 bool sooner_done(const Sequence* a, const Sequence* b) {
   const auto key = [](const Sequence& sequence) {
     return std::tuple(sequence.rank.priority, sequence.num_tokens() - sequence.num_computed,
@@ -36,7 +49,9 @@ void Scheduler::plan_prefills() {
     }
     const int32_t first = sequence->num_computed;
     const int32_t most = std::min(left_.tokens, chunk_limit(*sequence, first, left_.scored_rows));
-    const int32_t count = rows_in_time(sequence->next_form(), first, most, false);
+    const AttentionForm form = sequence->next_form();
+    const int32_t count = rows_in_time(form, first, most, false);
+    if (count < std::min(most, worthwhile_rows(cost_, form, first))) continue;
     if (count > 0) plan_chunk(sequence, count);
   }
 }
@@ -57,9 +72,12 @@ void Scheduler::limit_prefills() {
 int32_t Scheduler::share_of_oldest(const Sequence& sequence) const {
   const int32_t first = sequence.num_computed;
   const int32_t most = std::min(left_.tokens, chunk_limit(sequence, first, left_.scored_rows));
-  const int32_t fitting = rows_in_time(sequence.next_form(), first, most, false);
+  const AttentionForm form = sequence.next_form();
+  const int32_t fitting = rows_in_time(form, first, most, false);
   const int32_t share = (fitting + kOldestPrefillShare - 1) / kOldestPrefillShare;
-  return std::min(most, std::max(share, options_.prefill_chunk_min));
+  int32_t least = options_.prefill_chunk_min;
+  if (fitting < most) least = std::max(least, worthwhile_rows(cost_, form, first));
+  return std::min(most, std::max(share, least));
 }
 
 // The most rows up to `most` of a new chunk from `first` on, or added to one that ends there, with

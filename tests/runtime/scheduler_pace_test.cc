@@ -130,6 +130,18 @@ TEST_F(SchedulerPaceTest, ATargetThatCannotBeMetStillLetsPromptsGoOn) {
   EXPECT_EQ(count_of(step(cost()), prompt), 4);
 }
 
+TEST_F(SchedulerPaceTest, AChunkIsWorthTheContextThatItExpandsAgain) {
+  make(3000);
+  add(3, 100);
+  step(cost());
+  Sequence* prompt = add(2000, 1);
+  while (prompt->num_computed < 200) step(cost());
+  StepCost with_context = cost();
+  with_context.seconds[5] = 2e-5;  // five entries cost as much as a row, all more than the target
+  const int32_t context = prompt->num_computed;
+  EXPECT_EQ(count_of(step(with_context), prompt), context / 5);
+}
+
 TEST_F(SchedulerPaceTest, ContextThatMustBeExpandedAgainCountsAgainstTheTarget) {
   make(5000);
   add(3, 100);
