@@ -1,15 +1,12 @@
 #include "kernels/attention/attention_decode_bench.h"
 
-#include <sys/mman.h>
-
 #include <algorithm>
 #include <cmath>
-#include <cstdlib>
 #include <cstring>
 #include <numeric>
 
-#include "base/check.h"
 #include "kernels/attention/attention.h"
+#include "kernels/cpu/huge_pages.h"
 
 namespace mole::kernels {
 namespace {
@@ -60,20 +57,13 @@ class DecodeBench : public KernelCase {
   }
 
  private:
-  struct Free {
-    void operator()(std::byte* data) const { std::free(data); }
-  };
   int64_t pages_of_sequence() const { return (shape_.context + kKvPageTokens - 1) / kKvPageTokens; }
   int64_t page_bytes() const { return kKvPageTokens * entry_.bytes(); }
 
   /// All pages hold the same random entries; their order is shuffled.
   void fill_pages(CaseRandom& random) {
-    constexpr int64_t kHuge = int64_t{2} << 20;
     const int64_t count = turns_ * shape_.batch * pages_of_sequence();
-    const auto bytes = static_cast<std::size_t>((count * page_bytes() + kHuge - 1) / kHuge * kHuge);
-    pages_.reset(static_cast<std::byte*>(std::aligned_alloc(kHuge, bytes)));
-    MOLE_CHECK(pages_ != nullptr);
-    (void)madvise(pages_.get(), bytes, MADV_HUGEPAGE);
+    pages_ = allocate_pages(count * page_bytes());
     Tensor rows(DType::kBFloat16, kKvPageTokens, kLatent + kRope);
     rows.fill_normal(random);
     std::vector<int64_t> slots(kKvPageTokens);
@@ -119,7 +109,7 @@ class DecodeBench : public KernelCase {
   KvEntryShape entry_;
   Tensor q_, out_;
   int64_t turns_ = 1, turn_ = 0;
-  std::unique_ptr<std::byte[], Free> pages_;
+  Pages pages_;
   std::vector<const void*> blocks_;
   std::vector<AttentionArgs> args_;
 };

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "kernels/cpu/exp.h"
 #include "kernels/cpu/lanes.h"
 
 namespace mole::kernels::MOLE_ISA {
@@ -13,19 +14,9 @@ inline constexpr float kLowest = -__builtin_inff();
 /// exp16_keep_nan for x <= 0 or NaN, the same bits with fewer operations: no result needs 2^128,
 /// and a NaN comes through the polynomial on its own.
 inline F32x16 exp16_below(F32x16 x) {
-  x = max16(set16(-88.0f), x);  // keeps a NaN: max16 returns its second operand then
-  const F32x16 n = round16(mul16(x, set16(1.44269504088896341f)));
-  F32x16 r = fnma16(n, set16(0.693359375f), x);
-  r = fnma16(n, set16(-2.12194440e-4f), r);
-  F32x16 p = set16(1.0f / 5040.0f);
-  p = fma16(p, r, set16(1.0f / 720.0f));
-  p = fma16(p, r, set16(1.0f / 120.0f));
-  p = fma16(p, r, set16(1.0f / 24.0f));
-  p = fma16(p, r, set16(1.0f / 6.0f));
-  p = fma16(p, r, set16(0.5f));
-  p = fma16(p, r, set16(1.0f));
-  p = fma16(p, r, set16(1.0f));
-  return mul16(p, exp2_int16(n));
+  // keeps a NaN: max16 returns its second operand then
+  const ExpParts parts = exp_parts16(max16(set16(-88.0f), x));
+  return mul16(parts.fraction, exp2_int16(parts.n));
 }
 
 #if defined(__AVX512F__) && defined(__AVX512BW__)

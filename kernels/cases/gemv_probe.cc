@@ -1,9 +1,6 @@
 #include "kernels/cases/gemv_probe.h"
 
-#include <sys/mman.h>
-
 #include <algorithm>
-#include <cstdlib>
 #include <vector>
 
 #include "base/check.h"
@@ -13,7 +10,6 @@
 namespace mole::kernels {
 namespace {
 
-constexpr std::size_t kHugePage = std::size_t{2} << 20;
 constexpr uint16_t kOne = 0x3f80;  // bfloat16
 constexpr int kTries = 5;
 
@@ -23,14 +19,8 @@ int64_t blocks_of(int64_t bytes) {
 
 }  // namespace
 
-void GemvProbe::Free::operator()(std::byte* data) const { std::free(data); }
-
 GemvProbe::GemvProbe(ThreadTeam& team, int64_t bytes) : blocks_(blocks_of(bytes)) {
-  const auto size = static_cast<std::size_t>(blocks_ * kBlockBytes);
-  const std::size_t rounded = (size + kHugePage - 1) / kHugePage * kHugePage;
-  weights_.reset(static_cast<std::byte*>(std::aligned_alloc(kHugePage, rounded)));
-  MOLE_CHECK(weights_ != nullptr);
-  (void)madvise(weights_.get(), rounded, MADV_HUGEPAGE);  // advice: without it, smaller pages
+  weights_ = allocate_pages(blocks_ * kBlockBytes);
   auto fill = [&](int64_t begin, int64_t end) {
     auto* data = reinterpret_cast<uint16_t*>(weights_.get());
     std::fill(data + begin * kBlockBytes / 2, data + end * kBlockBytes / 2, kOne);

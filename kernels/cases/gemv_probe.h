@@ -11,8 +11,8 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <memory>
 
+#include "kernels/cpu/huge_pages.h"
 #include "kernels/cpu/thread_team.h"
 
 namespace mole::kernels {
@@ -38,11 +38,8 @@ class GemvProbe {
   static constexpr int64_t kBlockBytes = kDepth * 16 * kStreams * 2;
 
  private:
-  struct Free {
-    void operator()(std::byte* data) const;
-  };
   int64_t blocks_, next_ = 0;
-  std::unique_ptr<std::byte[], Free> weights_;
+  Pages weights_;
 };
 
 // One block, in order (four times 32 outputs, [kDepth / 2][32][2]) or as eight streams (eight times

@@ -9,9 +9,11 @@
 
 namespace mole::kernels::MOLE_ISA {
 
-inline F32x16 exp16(F32x16 x) {
-  x = max16(x, set16(-105.0f));
-  x = min16(x, set16(88.73f));
+/// exp(x) = fraction * 2^n, for x in [-105, 88.73] or NaN.
+struct ExpParts {
+  F32x16 fraction, n;
+};
+inline ExpParts exp_parts16(F32x16 x) {
   const F32x16 n = round16(mul16(x, set16(1.44269504088896341f)));
   F32x16 r = fnma16(n, set16(0.693359375f), x);
   r = fnma16(n, set16(-2.12194440e-4f), r);
@@ -23,9 +25,16 @@ inline F32x16 exp16(F32x16 x) {
   p = fma16(p, r, set16(0.5f));
   p = fma16(p, r, set16(1.0f));
   p = fma16(p, r, set16(1.0f));
+  return {p, n};
+}
+
+inline F32x16 exp16(F32x16 x) {
+  x = max16(x, set16(-105.0f));
+  x = min16(x, set16(88.73f));
+  const ExpParts parts = exp_parts16(x);
   // In two steps: the largest results need 2^128, which is no float.
-  const F32x16 half = round16(mul16(n, set16(0.5f)));
-  return mul16(mul16(p, exp2_int16(half)), exp2_int16(sub16(n, half)));
+  const F32x16 half = round16(mul16(parts.n, set16(0.5f)));
+  return mul16(mul16(parts.fraction, exp2_int16(half)), exp2_int16(sub16(parts.n, half)));
 }
 
 /// One value, by the same operations.
