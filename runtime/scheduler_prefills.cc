@@ -17,8 +17,7 @@ constexpr int32_t kWorthwhileRowsMax = 512;
 /// Rows from which on a chunk costs more than what it must do first, expanding the `first` entries
 /// before it again. Shorter ones would mostly repeat that work step after step.
 int32_t worthwhile_rows(const StepCost& cost, AttentionForm form, int32_t first) {
-  constexpr size_t kExpandedRow = 4, kExpandedEntry = 5;  // step_cost.h
-  const double row = cost.seconds[kExpandedRow], entries = cost.seconds[kExpandedEntry] * first;
+  const double row = cost.seconds[kExpandedRows], entries = cost.seconds[kExpandedContext] * first;
   if (!cost.known || form != AttentionForm::kExpanded) return 1;
   if (entries >= row * kWorthwhileRowsMax) return entries > 0 ? kWorthwhileRowsMax : 1;
   return std::max(1, static_cast<int32_t>(entries / row));

@@ -14,10 +14,18 @@
 
 namespace mole::runtime {
 
-inline constexpr size_t kStepFactors = 8;
-/// 0 a step at all; 1 share of the routed experts that are read; 2 absorbed rows; 3 absorbed rows x
-/// the entries they attend to; 4 expanded rows; 5 entries that expanded chunks attend to; 6
-/// expanded rows x entries they attend to; 7 drafts that the model's module made behind the step.
+/// What costs time in a step. Order of StepFactors.
+enum StepFactor : size_t {
+  kAnyStep,          // 1: a step at all
+  kExpertsRead,      // share of the routed experts that are read
+  kAbsorbedRows,     // generated tokens and drafts
+  kAbsorbedPairs,    // absorbed rows x the entries they attend to
+  kExpandedRows,     // prompt tokens
+  kExpandedContext,  // entries that expanded chunks attend to
+  kExpandedPairs,    // expanded rows x the entries they attend to
+  kModuleDrafts,     // drafts that the model's module made behind the step
+  kStepFactors,
+};
 using StepFactors = std::array<double, kStepFactors>;
 
 /// The chunks of one step, summed.

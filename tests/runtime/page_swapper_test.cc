@@ -194,11 +194,11 @@ TEST_F(PageSwapperTest, ComputesWhatIsCheaperToCompute) {
   evict_all();
   StepCost cost;
   cost.known = true;
-  cost.seconds[4] = 1e-9;  // an expanded row: next to nothing
+  cost.seconds[kExpandedRows] = 1e-9;  // an expanded row: next to nothing
   SwapWait cheap;
   EXPECT_FALSE(waits(chain, &cheap, cost));
   EXPECT_EQ(swapper_->stats().recomputed, 1);
-  cost.seconds[4] = 1e-3;
+  cost.seconds[kExpandedRows] = 1e-3;
   SwapWait dear;
   EXPECT_TRUE(waits(chain, &dear, cost));
   EXPECT_EQ(dear.give_up_us - clock_.now_us(), 128'000);  // what computing 128 rows would take

@@ -137,7 +137,8 @@ TEST_F(SchedulerPaceTest, AChunkIsWorthTheContextThatItExpandsAgain) {
   Sequence* prompt = add(2000, 1);
   while (prompt->num_computed < 200) step(cost());
   StepCost with_context = cost();
-  with_context.seconds[5] = 2e-5;  // five entries cost as much as a row, all more than the target
+  with_context.seconds[kExpandedContext] =
+      2e-5;  // five entries cost as much as a row, all more than the target
   const int32_t context = prompt->num_computed;
   EXPECT_EQ(count_of(step(with_context), prompt), context / 5);
 }
@@ -148,7 +149,7 @@ TEST_F(SchedulerPaceTest, ContextThatMustBeExpandedAgainCountsAgainstTheTarget) 
   step(cost());
   Sequence* prompt = add(2000, 1);
   StepCost with_context = cost();
-  with_context.seconds[5] = 1e-6;
+  with_context.seconds[kExpandedContext] = 1e-6;
   const int32_t early = count_of(step(with_context), prompt);
   while (prompt->num_computed < 1500) step(with_context);
   const int32_t late = count_of(step(with_context), prompt);
@@ -193,11 +194,11 @@ TEST_F(SchedulerPaceTest, DraftsMustPayAndAreTriedAgainNowAndThen) {
   Sequence* sequence = add(3, 500);
   step(cost());
   StepCost dear = cost();
-  dear.seconds[2] = 2e-3;  // a row costs more than the rest of the step together
+  dear.seconds[kAbsorbedRows] = 2e-3;  // a row costs more than the rest of the step together
   sequence->drafts = {1, 2, 3, 4};
   EXPECT_EQ(step(dear).num_drafts, 0);
   StepCost cheap = cost();
-  cheap.seconds[2] = 1e-6;
+  cheap.seconds[kAbsorbedRows] = 1e-6;
   sequence->drafts = {1, 2, 3, 4};
   EXPECT_EQ(step(cheap).num_drafts, 4);
   int32_t tries = 0;
@@ -219,7 +220,7 @@ TEST_F(SchedulerPaceTest, ManySequencesMakeDraftsDearer) {
   step(some);
   for (Sequence* sequence : sequences) sequence->drafts = {1};
   EXPECT_EQ(step(some).num_drafts, 8);  // 0.5 x 1.8 ms > 8 x 0.1 ms
-  some.seconds[2] = 3e-4;
+  some.seconds[kAbsorbedRows] = 3e-4;
   for (Sequence* sequence : sequences) sequence->drafts = {1};
   EXPECT_EQ(step(some).num_drafts, 0);
   for (size_t i = 1; i < 8; ++i) scheduler_->finish(sequences[i], FinishReason::kCancelled);
