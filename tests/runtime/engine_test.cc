@@ -60,18 +60,26 @@ class Gate {
   std::function<void(int64_t)> before(int64_t step) {
     return [this, step](int64_t now) {
       std::unique_lock lock(mutex_);
-      if (now == step) opened_.wait(lock, [this] { return open_; });
+      if (now != step) return;
+      reached_ = true;
+      changed_.notify_all();
+      changed_.wait(lock, [this] { return open_; });
     };
+  }
+  void wait_until_reached() {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [this] { return reached_; });
   }
   void open() {
     std::lock_guard lock(mutex_);
     open_ = true;
-    opened_.notify_one();
+    changed_.notify_all();
   }
 
  private:
   std::mutex mutex_;
-  std::condition_variable opened_;
+  std::condition_variable changed_;
+  bool reached_ = false;
   bool open_ = false;
 };
 
@@ -256,8 +264,9 @@ TEST_F(EngineTest, TellsItsLastPlansEvenWhileAStepHangs) {
   model.before_step = gate_.before(3);
   start({.step_history = 2}, model);
   Reader reader(*engine_->submit(request({5, 6, 7}, 400)));
-  std::vector<std::string> plans;
-  while (plans.size() < 2) plans = engine_->recent_plans();  // whether or not step 3 has begun
+  gate_.wait_until_reached();  // from here nobody records, so no plan is left out
+  std::vector<std::string> plans = engine_->recent_plans();
+  ASSERT_EQ(plans.size(), 2u);
   for (const std::string& plan : plans) {
     EXPECT_THAT(plan, HasSubstr(R"("request":1,"index":0)"));
   }

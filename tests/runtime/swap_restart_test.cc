@@ -2,6 +2,7 @@
 // there, and what it gives is what was computed; damaged or foreign, it is computed again.
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -131,9 +132,16 @@ TEST_F(SwapRestartTest, ADamagedFileIsComputedAgain) {
   EXPECT_EQ(second.cached_tokens, 0);
   EXPECT_THAT(second.metrics, HasSubstr("mole_kv_swap_pages_refused_total{reason=\"checksum\"}"));
   EXPECT_THAT(second.metrics, HasSubstr("mole_kv_swap_pages_loaded_total 0"));
-  const Answer third = ask(prompt);  // what was computed again was written again
-  EXPECT_EQ(third.tokens, first.tokens);
-  EXPECT_EQ(third.cached_tokens, 192);
+  // What was found damaged was computed and written again. A page is found when it is read, and
+  // nobody reads on behind the first that is missing: each answer mends one of the three at least.
+  int32_t cached_tokens = 0;
+  for (int answers = 0; answers < 3; ++answers) {
+    const Answer next = ask(prompt);
+    EXPECT_EQ(next.tokens, first.tokens);
+    EXPECT_GE(next.cached_tokens, std::min(cached_tokens + model::kBlockTokens, 192));
+    cached_tokens = next.cached_tokens;
+  }
+  EXPECT_EQ(cached_tokens, 192);
 }
 
 TEST_F(SwapRestartTest, WrongOptionsAreRefusedByName) {
