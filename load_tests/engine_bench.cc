@@ -23,6 +23,8 @@
 namespace mole::load_tests {
 namespace {
 
+using kernels::median;
+
 constexpr int32_t kPrefillChunk = 512;
 
 struct BenchOptions {
@@ -30,7 +32,7 @@ struct BenchOptions {
   std::string dtype = "auto", quantization = "auto", kv_cache_dtype = "auto";
   std::string batches = "1,2,8,16,32", depths = "128", prompts = "32,512";
   std::string json;
-  int64_t threads = 0, repeats = 9, tries = 3, probe_mib = 2048;
+  int64_t threads = 0, repeats = 9, tries = 3, probe_mib = 2048, row_seconds = 60;
   bool short_form = false;
 };
 
@@ -46,12 +48,6 @@ std::optional<std::vector<int32_t>> parse_list(const std::string& text) {
     values.push_back(value);
   }
   return values;
-}
-
-double median(std::vector<double> values) {
-  const auto middle = values.begin() + static_cast<int64_t>(values.size() / 2);
-  std::nth_element(values.begin(), middle, values.end());
-  return *middle;
 }
 
 int64_t count_touched(const std::vector<int64_t>& loads) {
@@ -85,9 +81,11 @@ class EngineBench {
     const Bracket bracket = probe_.around(options_.tries, [&] {
       seconds.clear();
       if (!options_.short_form) checked(batch.prefill(std::min(tokens, kPrefillChunk), tokens));
-      for (int64_t i = 0; i < options_.repeats; ++i) {
+      const double begin = kernels::seconds_now();
+      do {
         seconds.push_back(checked(batch.prefill(tokens, tokens)));
-      }
+      } while (std::ssize(seconds) < options_.repeats &&
+               kernels::seconds_now() - begin < static_cast<double>(options_.row_seconds));
     });
     const double took = median(seconds);
     // Every token attends to itself and all before it.
@@ -278,6 +276,8 @@ int main_checked(int argc, char** argv) {
   options.add("depths", &bench_options.depths, "Tokens of context before decoding, with commas");
   options.add("repeats", &bench_options.repeats, 1, 1 << 20, "runs",
               "Of a prompt, and decode steps; the median counts");
+  options.add("row-seconds", &bench_options.row_seconds, 1, 1 << 20, "seconds",
+              "A prompt is not repeated any more after these");
   options.add("tries", &bench_options.tries, 1, 100, "tries",
               "A figure is taken again while the machine's bandwidth swings by more than 10 %");
   options.add("probe-mib", &bench_options.probe_mib, 0, 1 << 20, "MiB",

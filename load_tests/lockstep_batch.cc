@@ -1,21 +1,13 @@
 #include "load_tests/lockstep_batch.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cstring>
 #include <numeric>
 
 #include "base/philox.h"
+#include "kernels/cases/ceilings.h"
 
 namespace mole::load_tests {
-
-namespace {
-
-double seconds_now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
-
-}  // namespace
 
 LockstepBatch::LockstepBatch(model::Model& model, kernels::KvFormat cache_format, int32_t sequences,
                              int32_t context)
@@ -65,9 +57,9 @@ StatusOr<double> LockstepBatch::step(int32_t sequences, int32_t tokens, model::A
                                .block_tables = std::span(block_tables_).first(table),
                                .blocks_per_sequence = blocks_per_sequence_,
                                .logit_rows = rows_};
-  const double begin = seconds_now();
+  const double begin = kernels::seconds_now();
   MOLE_RETURN_IF_ERROR(model_.forward(input, cache_, &output_));
-  const double took = seconds_now() - begin;
+  const double took = kernels::seconds_now() - begin;
   position_ += tokens;
   return took;
 }

@@ -9,6 +9,7 @@
 #include "base/options.h"
 #include "kernels/cases/ceilings.h"
 #include "kernels/cpu/isa.h"
+#include "load_tests/probe_bracket.h"
 
 namespace mole::load_tests {
 namespace {
@@ -50,8 +51,18 @@ Json measure(int32_t threads, bool brief) {
           {"barrier_seconds", barrier}};
 }
 
+/// Only the bandwidth, for whoever puts readings of it around other programs' work.
+int print_probe(int32_t threads, int64_t bytes) {
+  const ProbeReading reading = ProbeBracket(threads, bytes).read();
+  const Json result = {{"one_stream_bytes_per_s", reading.one},
+                       {"eight_streams_bytes_per_s", reading.eight},
+                       {"best_bytes_per_s", reading.best()}};
+  std::cout << result.dump() << "\n";
+  return kExitOk;
+}
+
 int main_checked(int argc, char** argv) {
-  int64_t threads = 0;
+  int64_t threads = 0, probe_mib = 0;
   bool brief = false;
   std::string json;
   Options options("mole-machine-bench",
@@ -59,9 +70,13 @@ int main_checked(int argc, char** argv) {
                   "against.");
   options.add("threads", &threads, 0, 1024, "threads", "Beside one; 0 = all cores");
   options.add("short", &brief, "Reads less memory than a cache may hold: shows that it runs");
+  options.add(
+      "probe-mib", &probe_mib, 0, 1 << 20, "MiB",
+      "Only reads so much memory with all threads, and prints JSON; 0 = measure everything");
   options.add("json", &json, "File that gets all figures");
   int exit_code = 0;
   if (!options.parse(argc, argv, &exit_code)) return exit_code;
+  if (probe_mib > 0) return print_probe(static_cast<int32_t>(threads), probe_mib << 20);
   std::printf("instruction set: %s\n", kernels::isa_name(kernels::isa()));
   std::printf("%7s %14s %14s %14s %14s %14s %14s\n", "threads", "memory GB/s", "8 streams GB/s",
               "cache GB/s", "f32 GFLOP/s", "bf16 GFLOP/s", "barrier us");

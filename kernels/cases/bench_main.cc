@@ -59,11 +59,6 @@ struct MemoryTiming {
   double seconds = 0, probe = 0, streams = 0, peak = 0;  // medians; bytes/s, flop/s
 };
 
-double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
-}
-
 long switches() {
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);

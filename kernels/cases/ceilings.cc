@@ -77,6 +77,13 @@ double seconds_now() {
   return Seconds(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
+double median(std::vector<double> values) {
+  MOLE_CHECK(!values.empty());
+  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
+  std::nth_element(values.begin(), middle, values.end());
+  return *middle;
+}
+
 Ceilings measure_ceilings(ThreadTeam& team, bool brief) {
   const bool narrow = isa() == Isa::kAvx2;
   const auto probe_read = narrow ? avx2::probe_read : avx512::probe_read;

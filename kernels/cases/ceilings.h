@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 #include "kernels/cpu/thread_team.h"
 
@@ -27,6 +28,8 @@ double measure_gemv_bandwidth(ThreadTeam& team, int64_t bytes);
 
 /// Monotonic seconds.
 double seconds_now();
+/// The upper one of two in the middle. Not of nothing.
+double median(std::vector<double> values);
 
 namespace avx2 {
 float probe_read(const float* data, int64_t count);

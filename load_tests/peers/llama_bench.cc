@@ -1,13 +1,17 @@
 // llama.cpp through its C interface, without server: decode at several batch sizes and prefill,
 // medians of several runs, as JSON lines; or a GGUF file made again with 8-bit weights. Built by
 // peers.sh against the llama.cpp that it fetched; no part of the project.
-//   llama_bench FILE.gguf THREADS REPEATS          llama_bench quantize FROM.gguf TO.gguf THREADS
+//   llama_bench FILE.gguf THREADS REPEATS [ROW_SECONDS [BATCHES [PROMPTS]]]
+//   llama_bench quantize FROM.gguf TO.gguf THREADS
+// A prompt is not repeated any more after ROW_SECONDS [60]; BATCHES and PROMPTS are lists [1,8,32
+// and 512].
 #include <algorithm>
 #include <chrono>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <sstream>
 #include <string>
 #include <vector>
 
@@ -36,30 +40,44 @@ llama_token draw() {
 
 class Bench {
  public:
-  Bench(llama_context* context, int repeats)
-      : context_(context), repeats_(repeats), batch_(llama_batch_init(kBatch, 0, 1)) {}
+  Bench(llama_context* context, int repeats, double row_seconds)
+      : context_(context),
+        repeats_(repeats),
+        row_seconds_(row_seconds),
+        batch_(llama_batch_init(kBatch, 0, 1)) {}
   ~Bench() { llama_batch_free(batch_); }
 
+  // All share the first one's context, as in our own bench, and have tokens of their own after it.
   void decode(int sequences) {
-    llama_memory_clear(llama_get_memory(context_), true);
-    for (int s = 0; s < sequences; ++s) run(s, s + 1, 0, kPromptTokens);
+    llama_memory_t memory = llama_get_memory(context_);
+    llama_memory_clear(memory, true);
+    run(0, 1, 0, kPromptTokens);
+    for (int s = 1; s < sequences; ++s) llama_memory_seq_cp(memory, 0, s, -1, -1);
+    run(0, sequences, kPromptTokens, 1);  // copies the contexts
     std::vector<double> seconds;
-    for (int i = 0; i < repeats_; ++i) seconds.push_back(run(0, sequences, kPromptTokens + i, 1));
+    for (int i = 1; i <= repeats_; ++i) {
+      seconds.push_back(run(0, sequences, kPromptTokens + i, 1));
+    }
     const double step = median(seconds);
-    std::printf("{\"what\": \"decode\", \"batch\": %d, \"step_s\": %.6f, \"tokens_per_s\": %.2f}\n",
-                sequences, step, sequences / step);
+    std::printf(
+        "{\"what\": \"decode\", \"batch\": %d, \"step_s\": %.6f, \"tokens_per_s\": %.2f, "
+        "\"repeats\": %zu}\n",
+        sequences, step, sequences / step, seconds.size());
     std::fflush(stdout);
   }
 
   void prefill(int tokens) {
     std::vector<double> seconds;
-    for (int i = 0; i < repeats_; ++i) {
+    const double begin = seconds_now();
+    do {
       llama_memory_clear(llama_get_memory(context_), true);
       seconds.push_back(run(0, 1, 0, tokens));
-    }
+    } while (static_cast<int>(seconds.size()) < repeats_ && seconds_now() - begin < row_seconds_);
     const double took = median(seconds);
-    std::printf("{\"what\": \"prefill\", \"tokens\": %d, \"s\": %.6f, \"tokens_per_s\": %.2f}\n",
-                tokens, took, tokens / took);
+    std::printf(
+        "{\"what\": \"prefill\", \"tokens\": %d, \"s\": %.6f, \"tokens_per_s\": %.2f, "
+        "\"repeats\": %zu}\n",
+        tokens, took, tokens / took, seconds.size());
     std::fflush(stdout);
   }
 
@@ -88,6 +106,7 @@ class Bench {
 
   llama_context* context_;
   int repeats_;
+  double row_seconds_;
   llama_batch batch_;
 };
 
@@ -102,21 +121,35 @@ int quantize(const char* from, const char* to, int threads) {
   return static_cast<int>(llama_model_quantize(from, to, &params));
 }
 
-int bench(const char* file, int threads, int repeats) {
-  llama_model_params model_params = llama_model_default_params();
-  llama_model* model = llama_model_load_from_file(file, model_params);
+std::vector<int> parse_list(const char* text) {
+  std::vector<int> values;
+  std::istringstream stream(text);
+  for (std::string part; std::getline(stream, part, ',');) values.push_back(std::stoi(part));
+  return values;
+}
+
+struct Work {
+  int threads = 0, repeats = 0;
+  double row_seconds = 60;
+  std::vector<int> batches = {1, 8, 32}, prompts = {512};
+};
+
+int bench(const char* file, const Work& work) {
+  const double begin = seconds_now();
+  llama_model* model = llama_model_load_from_file(file, llama_model_default_params());
   if (model == nullptr) return 1;
   llama_context_params params = llama_context_default_params();
   params.n_ctx = kContext;
   params.n_batch = kBatch;
   params.n_ubatch = 512;
   params.n_seq_max = kSequences;
-  params.n_threads = params.n_threads_batch = threads;
+  params.n_threads = params.n_threads_batch = work.threads;
   llama_context* context = llama_init_from_model(model, params);
   if (context == nullptr) return 1;
-  Bench run(context, repeats);
-  for (const int sequences : {1, 8, 32}) run.decode(sequences);
-  run.prefill(512);
+  std::printf("{\"what\": \"ready\", \"s\": %.3f}\n", seconds_now() - begin);
+  Bench run(context, work.repeats, work.row_seconds);
+  for (const int tokens : work.prompts) run.prefill(tokens);
+  for (const int sequences : work.batches) run.decode(sequences);
   llama_free(context);
   llama_model_free(model);
   return 0;
@@ -125,7 +158,7 @@ int bench(const char* file, int threads, int repeats) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc != 4 && argc != 5) return 2;
+  if (argc < 4 || argc > 7) return 2;
   llama_log_set(
       [](ggml_log_level level, const char* text, void*) {
         if (level >= GGML_LOG_LEVEL_ERROR) std::fputs(text, stderr);
@@ -133,5 +166,9 @@ int main(int argc, char** argv) {
       nullptr);
   llama_backend_init();
   if (std::strcmp(argv[1], "quantize") == 0) return quantize(argv[2], argv[3], std::atoi(argv[4]));
-  return bench(argv[1], std::atoi(argv[2]), std::atoi(argv[3]));
+  Work work{.threads = std::atoi(argv[2]), .repeats = std::atoi(argv[3])};
+  if (argc > 4) work.row_seconds = std::atof(argv[4]);
+  if (argc > 5) work.batches = parse_list(argv[5]);
+  if (argc > 6) work.prompts = parse_list(argv[6]);
+  return bench(argv[1], work);
 }
