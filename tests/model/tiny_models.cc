@@ -5,6 +5,11 @@
 
 #include <atomic>
 #include <fstream>
+#include <map>
+#include <optional>
+#include <random>
+#include <utility>
+#include <vector>
 
 #include "base/check.h"
 #include "model/registry.h"
@@ -70,6 +75,55 @@ Json mixtral() {
           {"torch_dtype", "float32"}};
 }
 
+using Views = std::map<std::string, loader::TensorView>;
+
+/// The norms and the projection around a multi-token-prediction module's layer.
+class MtpTensors {
+ public:
+  MtpTensors(const Json& config, uint64_t seed, DType dtype) : random_(seed), dtype_(dtype) {
+    const int64_t hidden = config["hidden_size"].get<int64_t>();
+    prefix_ = "model.layers." + config["num_hidden_layers"].dump() + ".";
+    for (const char* name : {"enorm.weight", "hnorm.weight", "shared_head.norm.weight"}) {
+      add(name, {hidden}, 1.0f, 0.1f);
+    }
+    add("eh_proj.weight", {hidden, 2 * hidden}, 0.0f, config["initializer_range"].get<float>());
+  }
+  void add_to(Views* views) const {
+    for (const auto& [name, made] : made_) {
+      (*views)[prefix_ + name] = {dtype_, made.first, std::as_bytes(std::span(made.second))};
+    }
+  }
+
+ private:
+  void add(const std::string& name, const std::vector<int64_t>& shape, float mean, float width) {
+    std::normal_distribution<float> normal(mean, width);
+    int64_t count = 1;
+    for (const int64_t extent : shape) count *= extent;
+    auto& bytes = made_[name];
+    bytes.first = shape;
+    for (int64_t i = 0; i < count; ++i) {
+      const float value = normal(random_);
+      const BFloat16 rounded = to_bfloat16(value);
+      const auto* from = dtype_ == DType::kFloat32 ? reinterpret_cast<const std::byte*>(&value)
+                                                   : reinterpret_cast<const std::byte*>(&rounded);
+      bytes.second.insert(bytes.second.end(), from, from + dtype_bytes(dtype_));
+    }
+  }
+
+  std::mt19937_64 random_;
+  DType dtype_;
+  std::string prefix_;
+  std::map<std::string, std::pair<std::vector<int64_t>, std::vector<std::byte>>> made_;
+};
+
+/// `config` with its multi-token-prediction module as one more ordinary layer.
+Json with_module_as_layer(Json config) {
+  const int64_t modules = config.value("num_nextn_predict_layers", int64_t{0});
+  config["num_hidden_layers"] = config["num_hidden_layers"].get<int64_t>() + modules;
+  config.erase("num_nextn_predict_layers");
+  return config;
+}
+
 }  // namespace
 
 Json tiny_config(const std::string& name) {
@@ -83,9 +137,14 @@ TinyCheckpoint::TinyCheckpoint(const Json& config, uint64_t seed, DType dtype) {
   folder_ = std::filesystem::path(::testing::TempDir()) /
             ("tiny_model_" + std::to_string(::getpid()) + "_" + std::to_string(count++));
   std::filesystem::create_directories(folder_);
-  auto model = Trainable::create(config, {.dtype = DType::kFloat32, .threads = 1, .seed = seed});
+  auto model = Trainable::create(with_module_as_layer(config),
+                                 {.dtype = DType::kFloat32, .threads = 1, .seed = seed});
   MOLE_CHECK(model.ok());
-  const ExportedTensors exported = (*model)->export_tensors(dtype);
+  ExportedTensors exported = (*model)->export_tensors(dtype);
+  std::optional<MtpTensors> around_module;
+  if (config.value("num_nextn_predict_layers", 0) > 0) {
+    around_module.emplace(config, seed, dtype).add_to(&exported.views);
+  }
   MOLE_CHECK(loader::write_safetensors(folder_ / "model.safetensors", exported.views).ok());
   std::ofstream(folder_ / "config.json") << config.dump(1);
 }

@@ -17,7 +17,8 @@ Json tiny_config(const std::string& name);
 /// A folder under the test's temporary directory, removed with the object.
 class TinyCheckpoint {
  public:
-  /// Random values by `seed`, exported in `dtype`.
+  /// Random values by `seed`, exported in `dtype`. A DeepSeek configuration may ask for a
+  /// multi-token-prediction module by num_nextn_predict_layers = 1.
   TinyCheckpoint(const Json& config, uint64_t seed, DType dtype);
   ~TinyCheckpoint();
   TinyCheckpoint(const TinyCheckpoint&) = delete;
