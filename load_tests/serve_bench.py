@@ -4,7 +4,8 @@ whether or not earlier ones are done. Prints time to first token, inter-token ti
 each share of the capacity, which is measured first with as many requests in flight as the server runs at once.
 
 Prompts are token ids of lengths drawn evenly in the logarithm between --prompt-min and --prompt-max. The same
---seed makes the same trace; --write-trace keeps it as JSON lines, --trace replays one (another server's, say).
+--seed makes the same trace; --write-trace keeps it as JSON lines, --trace replays one to any server (traces.py),
+--seconds cuts it, so that every share takes about as long.
 --short: a few requests, checked instead of timed; fails only on wrong results.
 """
 
@@ -13,39 +14,11 @@ import asyncio
 import json
 import math
 import pathlib
-import random
 import sys
 import time
 
+import traces
 from openai_stream import Answer, Client, Request
-
-
-def draw_requests(arguments: argparse.Namespace, count: int, seed: int) -> list[Request]:
-    rng = random.Random(seed)
-    low, high = math.log(arguments.prompt_min), math.log(arguments.prompt_max)
-    requests = []
-    for _ in range(count):
-        length = round(math.exp(rng.uniform(low, high)))
-        prompt = [rng.randrange(2, arguments.vocab_size) for _ in range(length)]
-        requests.append(Request(prompt, rng.randint(arguments.output_min, arguments.output_max)))
-    return requests
-
-
-def make_trace(arguments: argparse.Namespace) -> list[tuple[float, Request]]:
-    """Arrivals of a process of rate 1; replaying at rate r divides the times by r."""
-    if arguments.trace:
-        lines = [json.loads(line) for line in arguments.trace.read_text().splitlines()]
-        return [(line["at"], Request(line["prompt"], line["max_tokens"])) for line in lines]
-    rng = random.Random(arguments.seed + 1)
-    at, trace = 0.0, []
-    for request in draw_requests(arguments, arguments.requests, arguments.seed):
-        at += rng.expovariate(1.0)
-        trace.append((at, request))
-    if arguments.write_trace:
-        arguments.write_trace.write_text("".join(
-            json.dumps({"at": at, "prompt": request.prompt, "max_tokens": request.max_tokens}) + "\n"
-            for at, request in trace))
-    return trace
 
 
 async def closed_loop(client: Client, requests: list[Request], in_flight: int) -> float:
@@ -74,6 +47,12 @@ async def open_loop(client: Client, trace: list[tuple[float, Request]], rate: fl
     return list(answers), time.perf_counter() - begin
 
 
+def cut(trace: list[tuple[float, Request]], rate: float, seconds: float) -> list[tuple[float, Request]]:
+    """The arrivals of the first `seconds`; 0 = all. At least one."""
+    inside = [each for each in trace if seconds <= 0 or each[0] / rate <= seconds]
+    return inside or trace[:1]
+
+
 def percentile(values: list[float], part: float) -> float:
     if not values:
         return math.nan
@@ -81,24 +60,28 @@ def percentile(values: list[float], part: float) -> float:
     return ordered[min(len(ordered) - 1, int(part * len(ordered)))]
 
 
-def summarize(arguments: argparse.Namespace, share: float, rate: float, answers: list[Answer],
-              seconds: float) -> dict:
-    good = [answer for answer in answers if not answer.error]
-    gaps = [gap for answer in good for gap in answer.gaps()]
-    ttfts = [answer.ttft for answer in good]
+def summarize(arguments: argparse.Namespace, share: float, rate: float, requests: list[Request],
+              answers: list[Answer], seconds: float) -> dict:
+    good = [(request, answer) for request, answer in zip(requests, answers) if not answer.error]
+    gaps = [gap for _, answer in good for gap in answer.gaps()]
+    ttfts = [answer.ttft for _, answer in good]
 
-    def met(answer: Answer) -> bool:
+    def met(request: Request, answer: Answer) -> bool:
+        allowed = arguments.slo_ttft_ms + arguments.slo_ttft_ms_per_token * len(request.prompt)
         steady = percentile(answer.gaps(), 0.5) if len(answer.token_times) > 1 else 0.0
-        return answer.ttft * 1e3 <= arguments.slo_ttft_ms and steady * 1e3 <= arguments.slo_itl_ms
+        return answer.ttft * 1e3 <= allowed and steady * 1e3 <= arguments.slo_itl_ms
 
-    kept = [answer for answer in good if met(answer)]
+    kept = [answer for request, answer in good if met(request, answer)]
     return {"share_of_capacity": share, "requests_per_s": rate, "requests": len(answers),
             "errors": len(answers) - len(good), "error_example": next((a.error for a in answers if a.error), ""),
-            "seconds": seconds, "output_tokens_per_s": sum(a.completion_tokens for a in good) / seconds,
+            "seconds": seconds, "prompt_tokens": sum(len(request.prompt) for request in requests),
+            "output_tokens_per_s": sum(a.completion_tokens for _, a in good) / seconds,
             "goodput_tokens_per_s": sum(a.completion_tokens for a in kept) / seconds,
             "within_slo": len(kept) / len(answers) if answers else 0.0,
             "ttft_s": {"p50": percentile(ttfts, 0.5), "p99": percentile(ttfts, 0.99)},
-            "inter_token_s": {"p50": percentile(gaps, 0.5), "p99": percentile(gaps, 0.99)}}
+            "inter_token_s": {"p50": percentile(gaps, 0.5), "p99": percentile(gaps, 0.99)},
+            "requests_detail": [{"prompt_tokens": len(request.prompt), "ttft_s": answer.ttft, "gaps_s": answer.gaps()}
+                                for request, answer in good]}
 
 
 def print_row(row: dict) -> None:
@@ -114,27 +97,32 @@ def print_row(row: dict) -> None:
 async def measure(arguments: argparse.Namespace) -> dict:
     client = Client(arguments.url, arguments.model, arguments.api_key, arguments.timeout_s)
     await client.find_model()
-    trace = make_trace(arguments)
+    arrivals = traces.from_arguments(arguments)
     capacity = arguments.capacity
     if capacity <= 0:
-        warm = draw_requests(arguments, max(2 * arguments.in_flight, 8), arguments.seed + 2)
-        capacity = await closed_loop(client, warm, arguments.in_flight)
+        some = arrivals[:arguments.capacity_requests or max(2 * arguments.in_flight, 8)]
+        capacity = await closed_loop(client, [each.request(arguments.vocab_size) for each in some], arguments.in_flight)
     print(f"{arguments.url}: capacity {capacity:.3f} requests/s ({'given' if arguments.capacity > 0 else 'measured'})")
-    print("   share    req/s   sent errors   ttft p50   ttft p99  itl p50  itl p99    p99/50     tok/s   goodput  (ms)")
+    print("   share    req/s   sent errors   ttft p50   ttft p99  itl p50  itl p99    p99/50     tok/s   goodput  (ms)",
+          flush=True)
     rows = []
-    for share in arguments.shares:
-        answers, seconds = await open_loop(client, trace, share * capacity)
-        rows.append(summarize(arguments, share, share * capacity, answers, seconds))
+    for again, share in enumerate(arguments.shares, 1):
+        trace = [(each.at, each.request(arguments.vocab_size, again)) for each in arrivals]
+        part = cut(trace, share * capacity, arguments.seconds)
+        answers, seconds = await open_loop(client, part, share * capacity)
+        rows.append(summarize(arguments, share, share * capacity, [request for _, request in part], answers, seconds))
         print_row(rows[-1])
     return {"url": arguments.url, "model": client.model, "capacity_requests_per_s": capacity, "seed": arguments.seed,
-            "slo_ttft_ms": arguments.slo_ttft_ms, "slo_itl_ms": arguments.slo_itl_ms, "rows": rows}
+            "slo_ttft_ms": arguments.slo_ttft_ms, "slo_ttft_ms_per_token": arguments.slo_ttft_ms_per_token,
+            "slo_itl_ms": arguments.slo_itl_ms, "rows": rows}
 
 
 async def check(arguments: argparse.Namespace) -> int:
     """Few requests, alone and then all at once: every one ends with all its tokens, and with the same text."""
     client = Client(arguments.url, arguments.model, arguments.api_key, arguments.timeout_s)
     await client.find_model()
-    requests = draw_requests(arguments, arguments.requests, arguments.seed)
+    requests = [each.request(arguments.vocab_size)
+                for each in traces.draw(arguments, arguments.requests, arguments.seed)]
     alone = [await client.complete(request) for request in requests]
     together = await asyncio.gather(*(client.complete(request) for request in requests))
     wrong = 0
@@ -156,10 +144,13 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("url", help="http://HOST:PORT of the server")
     parser.add_argument("--model", default="", help="name in requests [the first of /v1/models]")
     parser.add_argument("--api-key", default="")
-    parser.add_argument("--requests", type=int, default=60, help="of each share [%(default)s]")
+    parser.add_argument("--requests", type=int, default=60, help="drawn without --trace [%(default)s]")
     parser.add_argument("--shares", type=lambda text: [float(part) for part in text.split(",")],
                         default=[0.5, 0.8, 1.2], help="of the capacity, with commas [0.5,0.8,1.2]")
+    parser.add_argument("--seconds", type=float, default=0.0, help="arrivals after these are left out; 0 = none")
     parser.add_argument("--capacity", type=float, default=0.0, help="requests/s; 0 = measure it")
+    parser.add_argument("--capacity-requests", type=int, default=0,
+                        help="of the trace, to measure it with; 0 = 2 x --in-flight")
     parser.add_argument("--in-flight", type=int, default=16, help="while measuring the capacity [%(default)s]")
     parser.add_argument("--prompt-min", type=int, default=16)
     parser.add_argument("--prompt-max", type=int, default=8000)
@@ -167,11 +158,14 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--output-max", type=int, default=128)
     parser.add_argument("--vocab-size", type=int, default=4096, help="token ids are drawn below it [%(default)s]")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--trace", type=pathlib.Path, help="requests and arrivals from this file")
+    parser.add_argument("--trace", help="requests and arrivals from this file, or from load_tests/traces by name")
     parser.add_argument("--write-trace", type=pathlib.Path)
     parser.add_argument("--timeout-s", type=float, default=600.0, help="of one request [%(default)s]")
     parser.add_argument("--slo-ttft-ms", type=float, default=5000.0, help="for goodput [%(default)s]")
-    parser.add_argument("--slo-itl-ms", type=float, default=500.0, help="for goodput: median of a request [%(default)s]")
+    parser.add_argument("--slo-ttft-ms-per-token", type=float, default=0.0,
+                        help="added for each token of the prompt [%(default)s]")
+    parser.add_argument("--slo-itl-ms", type=float, default=500.0,
+                        help="for goodput: median of a request [%(default)s]")
     parser.add_argument("--json", type=pathlib.Path, help="file that gets all figures")
     parser.add_argument("--short", action="store_true", help="check results, not speed")
     parsed = parser.parse_args(arguments)

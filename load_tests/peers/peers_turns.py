@@ -88,8 +88,8 @@ class Programs:
     def probe(self) -> float:
         """GB/s of the fastest read we know of memory, all threads."""
         a = self.arguments
-        text = run([str(a.bin / "mole-machine-bench"), "--probe-mib", str(a.probe_mib), "--threads", str(a.threads)], {},
-                   a.timeout_s)
+        text = run([str(a.bin / "mole-machine-bench"), "--probe-mib", str(a.probe_mib), "--threads", str(a.threads)],
+                   {}, a.timeout_s)
         return json.loads(text)["best_bytes_per_s"] / 1e9
 
 

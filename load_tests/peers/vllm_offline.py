@@ -98,7 +98,8 @@ def main() -> None:
     parser.add_argument("--batches", type=integers, default=[1, 8, 32])
     parser.add_argument("--prompts", type=integers, default=[512])
     parser.add_argument("--depth", type=int, default=32, help="tokens of context before decoding [%(default)s]")
-    parser.add_argument("--context", type=int, default=8192, help="longest sequence, and tokens of a step [%(default)s]")
+    parser.add_argument("--context", type=int, default=8192,
+                        help="longest sequence, and most tokens of a step [%(default)s]")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--row-seconds", type=float, default=60.0, help="a prompt is not repeated any more after these")
     Bench(parser.parse_args()).run()

@@ -13,17 +13,40 @@ sys.path[:0] = [str(ROOT / "load_tests"), str(ROOT / "tests" / "e2e")]
 
 import peers_bench  # noqa: E402
 import serve_bench  # noqa: E402
+import traces  # noqa: E402
 from harness import Server  # noqa: E402
 
 
 def check_trace_round_trip(folder: pathlib.Path) -> None:
     path = folder / "trace.jsonl"
     flags = ["http://unused", "--requests", "5", "--seed", "3", "--prompt-max", "100"]
-    written = serve_bench.make_trace(serve_bench.parse_arguments([*flags, "--write-trace", str(path)]))
-    replayed = serve_bench.make_trace(serve_bench.parse_arguments(["http://unused", "--trace", str(path)]))
+    written = traces.from_arguments(serve_bench.parse_arguments([*flags, "--write-trace", str(path)]))
+    replayed = traces.from_arguments(serve_bench.parse_arguments(["http://unused", "--trace", str(path)]))
     assert written == replayed, "a replayed trace differs from the one that was written"
-    again = serve_bench.make_trace(serve_bench.parse_arguments(flags))
+    assert [each.request(4096) for each in written] == [each.request(4096) for each in replayed]
+    again = traces.from_arguments(serve_bench.parse_arguments(flags))
     assert written == again, "the same seed made another trace"
+
+
+def check_recorded_trace() -> None:
+    arrivals = traces.from_arguments(serve_bench.parse_arguments(["http://unused", "--trace", "mixed"]))
+    lengths = [each.prompt_tokens for each in arrivals]
+    assert min(lengths) >= 16 and 4000 < max(lengths) <= 8000, lengths
+    trace = [(each.at, each.request(4096)) for each in arrivals]
+    assert len(serve_bench.cut(trace, 1.0, trace[2][0])) == 3 and len(serve_bench.cut(trace, 1.0, 0)) == len(trace)
+
+
+def check_bad_traces(folder: pathlib.Path) -> None:
+    path = folder / "bad.jsonl"
+    for line in ("{", "[]", '{"at": 1}', '{"at": 1, "max_tokens": 4}', '{"at": 1, "max_tokens": 0, "prompt": [5]}',
+                 '{"at": -1, "max_tokens": 1, "prompt": [5]}', '{"at": 1, "max_tokens": 1, "prompt": [], "seed": 1}'):
+        path.write_text(line + "\n")
+        try:
+            traces.read(path)
+        except SystemExit as error:
+            assert "bad.jsonl:1" in str(error), error
+        else:
+            raise AssertionError(f"accepted: {line}")
 
 
 def check_open_loop(url: str, folder: pathlib.Path) -> None:
@@ -45,6 +68,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         try:
             check_trace_round_trip(pathlib.Path(folder))
+            check_recorded_trace()
+            check_bad_traces(pathlib.Path(folder))
             assert serve_bench.main([server.url, "--short", "--prompt-max", "600"]) == 0, "serve bench --short"
             check_open_loop(server.url, pathlib.Path(folder))
             assert peers_bench.main([f"ours={server.url}", f"again={server.url}", "--turns", "1", "--batches", "1,4",
