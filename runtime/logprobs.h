@@ -28,6 +28,7 @@ class LogprobScorer {
 
  private:
   std::unique_ptr<kernels::ThreadTeam> team_;  // one thread: a row is too small to share
+  std::vector<float> maxima_;
   std::vector<TokenId> largest_;
 };
 

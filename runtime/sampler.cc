@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "base/philox.h"
+#include "kernels/sampling/sampling.h"
 #include "runtime/select_largest.h"
 
 namespace mole::runtime {
@@ -13,127 +14,47 @@ namespace {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
-// Weights lie in [0, 1]. For the nucleus they fall into buckets, 16 to each power of two, the
-// largest first; what is below 2^-64 falls into the last.
-constexpr int kBucketShift = 52 - 4;
-constexpr size_t kBuckets = 64 * 16 + 1;
+// The nucleus is cut down to so many tokens by counting before they are sorted.
+constexpr int64_t kSortMax = 256;
 
-size_t bucket_of(double weight) {
-  const uint64_t below_one = std::bit_cast<uint64_t>(1.0) - std::bit_cast<uint64_t>(weight);
-  return std::min<size_t>(below_one >> kBucketShift, kBuckets - 1);
-}
-
-struct RowLook {
-  TokenId argmax = -1;  // lowest id of the largest value; -1 = no value above -inf
-  bool broken = false;  // NaN or +inf somewhere
-};
-
-// In lanes that the compiler turns into vector registers.
-RowLook look_at(std::span<const float> row) {
-  constexpr size_t kLanes = 16;
-  float largest[kLanes];
-  int32_t broken[kLanes] = {};
-  std::fill(largest, largest + kLanes, -kInfinity);
-  const size_t whole = row.size() / kLanes * kLanes;
-  for (size_t id = 0; id < whole; id += kLanes) {
-    for (size_t lane = 0; lane < kLanes; ++lane) {
-      const float value = row[id + lane];
-      largest[lane] = value > largest[lane] ? value : largest[lane];
-      broken[lane] |= value < kInfinity ? 0 : 1;  // a NaN is not below anything
-    }
-  }
-  RowLook look;
-  for (size_t id = whole; id < row.size(); ++id) {
-    largest[0] = std::max(largest[0], row[id]);
-    look.broken |= !(row[id] < kInfinity);
-  }
-  look.broken |= std::any_of(broken, broken + kLanes, [](int32_t lane) { return lane != 0; });
-  const float most = *std::max_element(largest, largest + kLanes);
-  if (look.broken || most == -kInfinity) return look;
-  look.argmax = static_cast<TokenId>(std::find(row.begin(), row.end(), most) - row.begin());
-  return look;
-}
-
-// exp(x) for x <= 0, without branches so that a loop over it is vectorised; a weight that can't
-// matter (x < -700) is 0. Relative error below 1e-14: Taylor's series to degree 11 on [-ln 2 / 2,
-// ln 2 / 2].
-double exp_not_positive(double x) {
-  constexpr double kLog2E = 1.4426950408889634074;
-  constexpr double kLn2High = 0x1.62e42fefp-1, kLn2Low = 0x1.473de6af278edp-34;
-  constexpr double kRound = 0x1.8p52;  // adding it leaves an integer in the low bits
-  const double bounded = x < -700.0 ? -700.0 : x;
-  const double shifted = bounded * kLog2E + kRound;
-  const double n = shifted - kRound;
-  const double r = (bounded - n * kLn2High) - n * kLn2Low;
-  // Written out: the vectoriser gives up on a loop in the loop.
-  double sum = 1.0 / 39916800;
-  sum = sum * r + 1.0 / 3628800;
-  sum = sum * r + 1.0 / 362880;
-  sum = sum * r + 1.0 / 40320;
-  sum = sum * r + 1.0 / 5040;
-  sum = sum * r + 1.0 / 720;
-  sum = sum * r + 1.0 / 120;
-  sum = sum * r + 1.0 / 24;
-  sum = sum * r + 1.0 / 6;
-  sum = sum * r + 1.0 / 2;
-  sum = sum * r + 1.0;
-  sum = sum * r + 1.0;
-  const uint64_t exponent = std::bit_cast<uint64_t>(shifted) << 52;
-  const double scaled = std::bit_cast<double>(std::bit_cast<uint64_t>(sum) + exponent);
-  return x < -700.0 ? 0.0 : scaled;
-}
-
-double weight_of(float logit, float largest, double temperature) {
-  return exp_not_positive((static_cast<double>(logit) - static_cast<double>(largest)) /
-                          temperature);
-}
-
-// Where the running sum of `weights` passes u times their total.
-size_t draw(std::span<const double> weights, double total, double u) {
-  const double target = u * total;
-  double sum = 0;
-  size_t last = 0;
-  for (size_t i = 0; i < weights.size(); ++i) {
-    if (weights[i] == 0) continue;
-    sum += weights[i];
-    last = i;
-    if (sum > target) break;
-  }
-  return last;
-}
-
-double sum_of(std::span<const double> values) {
+double sum_of(std::span<const float> values) {
   return std::accumulate(values.begin(), values.end(), 0.0);
+}
+
+// The least that a sum must reach to be a share of `total`: more than nothing, so that the largest
+// token is always kept.
+double share_of(double total, double share) {
+  return std::max(total * share, std::numeric_limits<double>::min());
 }
 
 }  // namespace
 
-Sampler::Sampler(int32_t vocab_size) {
+Sampler::Sampler(int32_t vocab_size)
+    : maxima_(static_cast<size_t>(kernels::vocab_blocks(vocab_size))),
+      weights_(static_cast<size_t>(vocab_size)),
+      sums_(maxima_.size()) {
   adjusted_.reserve(static_cast<size_t>(vocab_size));
   candidates_.reserve(static_cast<size_t>(vocab_size));
-  weights_.reserve(static_cast<size_t>(vocab_size));
-  all_weights_.reserve(static_cast<size_t>(vocab_size));
-  bucket_sums_.reserve(kBuckets);
 }
 
 StatusOr<TokenId> Sampler::sample(std::span<const float> logits, const SampleContext& context) {
   const SamplingParams& params = *context.params;
-  const RowLook raw = look_at(logits);
-  if (raw.broken) return absl::InternalError("the model's logits hold a NaN or an infinity");
-  const std::span<const float> row = adjust(logits, context);
-  const TokenId argmax = row.data() == logits.data() ? raw.argmax : look_at(row).argmax;
-  if (argmax < 0) return absl::InternalError("no token has a finite logit");
-  if (params.temperature == 0) return argmax;
-
-  const float largest = row[static_cast<size_t>(argmax)];
-  const double u = philox_uniform(context.seed, context.position, context.stream);
-  const bool unfiltered = params.top_k == 0 && params.top_p >= 1 && params.min_p <= 0;
-  if (unfiltered) {
-    const double total = weigh_all(row, largest, params.temperature);
-    return static_cast<TokenId>(draw(all_weights_, total, u));
+  const auto vocab = static_cast<int64_t>(logits.size());
+  if (!kernels::block_maxima(logits.data(), vocab, maxima_.data())) {
+    return absl::InternalError("the model's logits hold a NaN or an infinity");
   }
-  choose_candidates(row, largest, params);
-  return candidates_[draw(weights_, sum_of(weights_), u)];
+  const std::span<const float> row = adjust(logits, context);
+  if (row.data() != logits.data()) kernels::block_maxima(row.data(), vocab, maxima_.data());
+  const auto largest = std::max_element(maxima_.begin(), maxima_.end());
+  if (*largest == -kInfinity) return absl::InternalError("no token has a finite logit");
+  if (params.temperature == 0) {
+    const auto block = row.subspan(static_cast<size_t>(largest - maxima_.begin()) *
+                                   static_cast<size_t>(kernels::kVocabBlock));
+    return static_cast<TokenId>(&*std::find(block.begin(), block.end(), *largest) - row.data());
+  }
+  const double u = philox_uniform(context.seed, context.position, context.stream);
+  return 0 < params.top_k && params.top_k < vocab ? draw_from_largest(row, *largest, params, u)
+                                                  : draw_from_all(row, *largest, params, u);
 }
 
 std::span<const float> Sampler::adjust(std::span<const float> logits,
@@ -162,81 +83,104 @@ std::span<const float> Sampler::adjust(std::span<const float> logits,
   return adjusted_;
 }
 
-void Sampler::choose_candidates(std::span<const float> logits, float largest,
-                                const SamplingParams& params) {
-  const size_t top_k = static_cast<size_t>(params.top_k);
-  if (top_k > 0 && top_k < logits.size()) {
-    select_largest(logits, top_k, &candidates_);
-    weights_.clear();
-    for (const TokenId id : candidates_) {
-      weights_.push_back(weight_of(logits[static_cast<size_t>(id)], largest, params.temperature));
-    }
-    keep_top_p(params.top_p, sum_of(weights_));
-  } else if (params.top_p < 1) {
-    choose_nucleus(logits, largest, params);
-  } else {
-    weigh_all(logits, largest, params.temperature);
-    weights_ = all_weights_;
-    candidates_.resize(logits.size());
-    std::iota(candidates_.begin(), candidates_.end(), 0);
+// With top_k: the candidates are few, and sorted.
+TokenId Sampler::draw_from_largest(std::span<const float> logits, float largest,
+                                   const SamplingParams& params, double u) {
+  select_largest(logits, maxima_, static_cast<size_t>(params.top_k), &candidates_);
+  const std::span<float> weights(weights_.data(), candidates_.size());
+  for (size_t i = 0; i < weights.size(); ++i) {
+    weights[i] = kernels::sampling_weight(logits[static_cast<size_t>(candidates_[i])], largest,
+                                          params.temperature);
   }
-  keep_min_p(params.min_p);
-}
-
-// Only the tokens that the nucleus needs are sorted: sums by bucket tell how far down it reaches.
-void Sampler::choose_nucleus(std::span<const float> logits, float largest,
-                             const SamplingParams& params) {
-  const double total = weigh_all(logits, largest, params.temperature);
-  bucket_sums_.assign(kBuckets, 0.0);
-  for (const double weight : all_weights_) bucket_sums_[bucket_of(weight)] += weight;
-  size_t last = 0;
-  for (double sum = bucket_sums_[0]; sum < params.top_p * total && last + 1 < kBuckets;) {
-    sum += bucket_sums_[++last];
+  // The largest weight is 1, so a weight is its probability relative to the largest.
+  size_t kept = weights.size();
+  if (params.top_p < 1) {
+    const double wanted = share_of(sum_of(weights), params.top_p);
+    double sum = 0;
+    for (kept = 0; kept < weights.size() && sum < wanted;) sum += weights[kept++];
   }
-  candidates_.clear();
-  for (size_t id = 0; id < logits.size(); ++id) {
-    if (bucket_of(all_weights_[id]) <= last) candidates_.push_back(static_cast<TokenId>(id));
-  }
-  std::sort(candidates_.begin(), candidates_.end(), [logits](TokenId a, TokenId b) {
-    const float value_a = logits[static_cast<size_t>(a)], value_b = logits[static_cast<size_t>(b)];
-    return value_a > value_b || (value_a == value_b && a < b);
-  });
-  weights_.clear();
-  for (const TokenId id : candidates_) weights_.push_back(all_weights_[static_cast<size_t>(id)]);
-  keep_top_p(params.top_p, total);
-}
-
-double Sampler::weigh_all(std::span<const float> logits, float largest, double temperature) {
-  all_weights_.resize(logits.size());
-  double* const weights = all_weights_.data();
-  for (size_t id = 0; id < logits.size(); ++id) {
-    weights[id] = weight_of(logits[id], largest, temperature);
-  }
-  return sum_of(all_weights_);
-}
-
-// Keeps the fewest of the largest whose weights reach top_p of `total`.
-void Sampler::keep_top_p(double top_p, double total) {
-  if (top_p >= 1) return;
+  while (kept > 1 && (weights[kept - 1] < params.min_p || weights[kept - 1] == 0)) --kept;
+  const double target = u * sum_of(weights.first(kept));
   double sum = 0;
-  size_t kept = 0;
-  while (kept < weights_.size() && sum < top_p * total) sum += weights_[kept++];
-  kept = std::max<size_t>(kept, 1);
-  weights_.resize(kept);
-  candidates_.resize(kept);
+  size_t i = 0;
+  while (i + 1 < kept && (sum += weights[i]) <= target) ++i;
+  return candidates_[i];
 }
 
-// The largest weight is 1, so a weight is its probability relative to the largest.
-void Sampler::keep_min_p(double min_p) {
-  if (min_p <= 0) return;
-  size_t kept = 0;
-  for (size_t i = 0; i < weights_.size(); ++i) {
-    if (weights_[i] < min_p) continue;
-    weights_[kept] = weights_[i];
-    candidates_[kept++] = candidates_[i];
+TokenId Sampler::draw_from_all(std::span<const float> logits, float largest,
+                               const SamplingParams& params, double u) {
+  const auto vocab = static_cast<int64_t>(logits.size());
+  kernels::sampling_weights(logits.data(), vocab, largest, params.temperature, weights_.data(),
+                            sums_.data());
+  const float nucleus = params.top_p < 1 ? cut_nucleus(params.top_p) : 0.0f;
+  const float least = std::max(nucleus, static_cast<float>(params.min_p));
+  if (least > 0) kernels::sums_at_least(weights_.data(), vocab, least, sums_.data());
+  return draw(least, u);
+}
+
+// Keeps the fewest of the largest weights whose sum reaches top_p of the total, ties by lower id;
+// returns the least of them. Of the others, those that are as large become 0. Weights are not
+// negative, so the order of their bits is theirs: the limit is looked for by halving, then only
+// what lies next to it is sorted.
+float Sampler::cut_nucleus(double top_p) {
+  const auto vocab = static_cast<int64_t>(weights_.size());
+  const double wanted = share_of(sum_of(sums_), top_p);
+  uint32_t low = 0, high = std::bit_cast<uint32_t>(1.0f) + 1;  // from `high` on: not enough
+  int64_t num_low = vocab, num_high = 0;                       // weights from there on
+  double sum_high = 0;
+  while (high - low > 1 && num_low - num_high > kSortMax) {
+    const uint32_t middle = low + (high - low) / 2;
+    const int64_t count =
+        kernels::sums_at_least(weights_.data(), vocab, std::bit_cast<float>(middle), sums_.data());
+    const double sum = sum_of(sums_);
+    if (sum >= wanted) {
+      low = middle;
+      num_low = count;
+    } else {
+      high = middle;
+      num_high = count;
+      sum_high = sum;
+    }
   }
-  weights_.resize(kept);
-  candidates_.resize(kept);
+  kernels::ids_between(weights_.data(), vocab, std::bit_cast<float>(low),
+                       std::bit_cast<float>(high), &candidates_);
+  if (high - low > 1) {
+    std::sort(candidates_.begin(), candidates_.end(), [this](TokenId a, TokenId b) {
+      const float weight_a = weights_[static_cast<size_t>(a)];
+      const float weight_b = weights_[static_cast<size_t>(b)];
+      return weight_a > weight_b || (weight_a == weight_b && a < b);
+    });
+  }
+  float least = std::bit_cast<float>(low);
+  size_t kept = 0;
+  for (double sum = sum_high; kept < candidates_.size() && sum < wanted; ++kept) {
+    least = weights_[static_cast<size_t>(candidates_[kept])];
+    sum += least;
+  }
+  for (; kept < candidates_.size(); ++kept) weights_[static_cast<size_t>(candidates_[kept])] = 0;
+  return least;
+}
+
+// Where the running sum of the weights from `least` on passes u times their total.
+TokenId Sampler::draw(float least, double u) const {
+  const double target = u * sum_of(sums_);
+  double sum = 0, before = 0;
+  size_t chosen = 0;
+  for (size_t block = 0; block < sums_.size() && sum <= target; ++block) {
+    if (sums_[block] == 0) continue;
+    chosen = block;
+    before = sum;
+    sum += sums_[block];
+  }
+  const size_t begin = chosen * static_cast<size_t>(kernels::kVocabBlock);
+  const size_t end = std::min(weights_.size(), begin + static_cast<size_t>(kernels::kVocabBlock));
+  size_t last = begin;  // of those that can be drawn: a block's own sum is rounded otherwise
+  for (size_t id = begin; id < end && before <= target; ++id) {
+    if (weights_[id] < least || weights_[id] == 0) continue;
+    before += weights_[id];
+    last = id;
+  }
+  return static_cast<TokenId>(last);
 }
 
 }  // namespace mole::runtime

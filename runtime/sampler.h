@@ -2,8 +2,8 @@
 // same request and the same position give the same token in any batch, at any time.
 //
 // Order: logit_bias, penalties, temperature, top_k, top_p, min_p, then one draw of Philox under
-// (seed; position, stream). Weights are exp((x - max) / temperature) in double, summed in the order
-// of the candidates (ids ascending without top_k and top_p, else largest first).
+// (seed; position, stream). Weights and their sums are those of kernels/sampling/sampling.h; what
+// is drawn from lies in the order of the ids without top_k, else largest first.
 #pragma once
 
 #include <cstdint>
@@ -39,18 +39,18 @@ class Sampler {
 
  private:
   std::span<const float> adjust(std::span<const float> logits, const SampleContext& context);
-  void choose_candidates(std::span<const float> logits, float largest,
-                         const SamplingParams& params);
-  void choose_nucleus(std::span<const float> logits, float largest, const SamplingParams& params);
-  double weigh_all(std::span<const float> logits, float largest, double temperature);
-  void keep_top_p(double top_p, double total);
-  void keep_min_p(double min_p);
+  TokenId draw_from_largest(std::span<const float> logits, float largest,
+                            const SamplingParams& params, double u);
+  TokenId draw_from_all(std::span<const float> logits, float largest, const SamplingParams& params,
+                        double u);
+  float cut_nucleus(double top_p);
+  TokenId draw(float least, double u) const;
 
   std::vector<float> adjusted_;      // [vocab_size]
-  std::vector<TokenId> candidates_;  // what the filters left
-  std::vector<double> weights_;      // of candidates_; the largest logit has weight 1
-  std::vector<double> all_weights_;  // [vocab_size]
-  std::vector<double> bucket_sums_;  // of all_weights_, the largest weights first
+  std::vector<float> maxima_;        // of the row, [blocks]
+  std::vector<float> weights_;       // [vocab_size]
+  std::vector<float> sums_;          // of weights_, [blocks]
+  std::vector<TokenId> candidates_;  // a few of the row
 };
 
 }  // namespace mole::runtime

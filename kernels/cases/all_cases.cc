@@ -15,6 +15,7 @@ std::vector<OpCases> moe_cases();
 std::vector<OpCases> rms_norm_cases();
 std::vector<OpCases> rope_cases();
 std::vector<OpCases> router_cases();
+std::vector<OpCases> sampling_cases();
 std::vector<OpCases> silu_mul_cases();
 
 std::vector<OpCases> all_cases() {
@@ -32,6 +33,7 @@ std::vector<OpCases> all_cases() {
            rms_norm_cases,
            rope_cases,
            router_cases,
+           sampling_cases,
            silu_mul_cases,
        }) {
     for (OpCases& entry : cases()) out.push_back(std::move(entry));

@@ -10,6 +10,7 @@
 #include <gtest/gtest.h>
 
 #include "base/philox.h"
+#include "kernels/cpu/isa.h"
 
 namespace mole::runtime {
 namespace {
@@ -108,7 +109,7 @@ TEST_F(SamplerTest, EqualsSortingTheWholeVocabulary) {
   for (unsigned seed = 1; seed <= 60; ++seed) {
     std::mt19937 random(seed);
     std::normal_distribution<float> normal(0, static_cast<float>(1 + seed % 4));
-    std::vector<float> logits(2000);
+    std::vector<float> logits(seed % 4 == 0 ? 20000 : 2000);
     for (float& logit : logits) logit = std::round(normal(random) * 8) / 8;  // many ties
     params_.temperature = 0.5 + (seed % 3) * 0.5;
     params_.top_k = seed % 2 == 0 ? static_cast<int32_t>(random() % 900) : 0;
@@ -135,6 +136,40 @@ TEST_F(SamplerTest, EqualsSortingTheWholeVocabulary) {
       context_.position = position;
       ASSERT_THAT(kept, ::testing::Contains(*sample(logits))) << "seed " << seed;
     }
+  }
+}
+
+TEST_F(SamplerTest, OfEqualTokensTheNucleusHasThoseWithTheLowestIds) {
+  params_.top_p = 0.25;
+  const auto counts = histogram(std::vector<float>(4000, 1.5f), 20000);
+  EXPECT_EQ(std::accumulate(counts.begin() + 1000, counts.end(), 0), 0);
+  EXPECT_GT(std::count_if(counts.begin(), counts.begin() + 1000, [](int n) { return n > 0; }), 990);
+}
+
+TEST_F(SamplerTest, SameTokensOnEveryInstructionSet) {
+  const kernels::Isa best = kernels::isa();
+  for (unsigned seed = 1; seed <= 40; ++seed) {
+    std::mt19937 random(seed);
+    std::normal_distribution<float> normal(0, 3);
+    std::vector<float> logits(1 + random() % 9000);
+    for (float& logit : logits) logit = normal(random);
+    params_.temperature = 0.4 + 0.3 * static_cast<double>(random() % 4);
+    params_.top_k = random() % 2 == 0 ? static_cast<int32_t>(random() % 100) : 0;
+    params_.top_p = random() % 2 == 0 ? 0.9 : 1.0;
+    params_.min_p = random() % 3 == 0 ? 0.01 : 0.0;
+    std::vector<TokenId> tokens;
+    for (const kernels::Isa isa :
+         {kernels::Isa::kAvx2, kernels::Isa::kAvx512, kernels::Isa::kAmx}) {
+      if (!kernels::isa_available(isa)) continue;
+      kernels::set_isa_for_test(isa);
+      for (context_.position = 0; context_.position < 10; ++context_.position) {
+        const TokenId token = *sample(logits);
+        if (tokens.size() <= context_.position) tokens.push_back(token);
+        ASSERT_EQ(token, tokens[context_.position])
+            << "seed " << seed << " " << kernels::isa_name(isa);
+      }
+    }
+    kernels::set_isa_for_test(best);
   }
 }
 
