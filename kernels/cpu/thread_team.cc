@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/check.h"
+#include "kernels/cpu/numa.h"
 
 namespace mole::kernels {
 namespace {
@@ -66,7 +67,7 @@ void wait_while(const std::atomic<uint32_t>& value, uint32_t old, std::chrono::m
 struct ThreadTeam::Impl {
   explicit Impl(int32_t threads)
       : num_threads(threads), spin(threads <= usable_cores() ? kSpin : kSpinCrowded) {
-    for (int32_t i = 1; i < threads; ++i) workers.emplace_back([this] { work(); });
+    for (int32_t i = 1; i < threads; ++i) workers.emplace_back([this, i] { work(i); });
   }
 
   ~Impl() {
@@ -76,7 +77,9 @@ struct ThreadTeam::Impl {
     for (std::thread& worker : workers) worker.join();
   }
 
-  void work() {
+  /// Worker `index`; number 0 is the caller, who is nobody's to move.
+  void work(int32_t index) {
+    stay_on_numa_node(index, num_threads);
     const FlushDenormals flush;
     uint32_t seen = 0;
     while (true) {
