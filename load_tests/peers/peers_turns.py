@@ -93,16 +93,19 @@ class Programs:
         return json.loads(text)["best_bytes_per_s"] / 1e9
 
 
-def measure_turn(programs: Programs, turn: int) -> dict:
+def measure_turn(programs: Programs, turns: list[dict], keep: pathlib.Path | None) -> None:
+    """Adds a turn; what it has so far is kept after each program."""
     names = list(programs.by_name)
-    first = turn % len(names)
+    first = len(turns) % len(names)
     probes, rates = [programs.probe()], {}
+    turns.append({"probe_gb_per_s": probes, "tokens_per_s": rates})
     for name in names[first:] + names[:first]:
         rates[name] = programs.by_name[name]()
         probes.append(programs.probe())
-        print(f"turn {turn + 1}, {name}: {json.dumps(rates[name])}, probe {probes[-2]:.1f}/{probes[-1]:.1f} GB/s",
+        print(f"turn {len(turns)}, {name}: {json.dumps(rates[name])}, probe {probes[-2]:.1f}/{probes[-1]:.1f} GB/s",
               file=sys.stderr, flush=True)
-    return {"probe_gb_per_s": probes, "tokens_per_s": rates}
+        if keep:
+            keep.write_text(json.dumps(turns, indent=1) + "\n")
 
 
 def table(turns: list[dict]) -> str:
@@ -167,9 +170,7 @@ def main(arguments: list[str]) -> int:
     turns = json.loads(parsed.keep.read_text()) if parsed.keep and parsed.keep.exists() else []
     programs = Programs(parsed)
     for _ in range(parsed.turns):
-        turns.append(measure_turn(programs, len(turns)))
-        if parsed.keep:
-            parsed.keep.write_text(json.dumps(turns, indent=1) + "\n")
+        measure_turn(programs, turns, parsed.keep)
     print(table(turns))
     return 0
 

@@ -34,8 +34,8 @@ class Bench:
         self.sent = 0
         begin = time.perf_counter()
         self.engine = LLM(arguments.checkpoint, dtype="bfloat16", max_model_len=arguments.context,
-                          max_num_batched_tokens=arguments.context, max_num_seqs=max(arguments.batches + [1]),
-                          enable_prefix_caching=False).llm_engine
+                          max_num_batched_tokens=arguments.step_tokens, max_num_seqs=max(arguments.batches + [1]),
+                          enable_prefix_caching=False, enforce_eager=arguments.eager).llm_engine
         report({"what": "ready", "s": time.perf_counter() - begin})
 
     def send(self, prompt: int, tokens: int) -> str:
@@ -99,8 +99,11 @@ def main() -> None:
     parser.add_argument("--prompts", type=integers, default=[512])
     parser.add_argument("--depth", type=int, default=32, help="tokens of context before decoding [%(default)s]")
     parser.add_argument("--context", type=int, default=8192,
-                        help="longest sequence, and most tokens of a step [%(default)s]")
+                        help="longest sequence [%(default)s]")
+    parser.add_argument("--step-tokens", type=int, default=2048,
+                        help="most tokens of a step: vLLM's start runs one of that size [%(default)s]")
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--eager", action="store_true", help="without compiling: starts minutes earlier")
     parser.add_argument("--row-seconds", type=float, default=60.0, help="a prompt is not repeated any more after these")
     Bench(parser.parse_args()).run()
 
