@@ -29,7 +29,8 @@ LAYERS = {
 # Of a folder below, only these headers may be included from the folder before the colon.
 FACES = {
     "runtime": {"model": {"model/model.h", "model/kv_cache.h", "model/registry.h"},
-                "kernels": {"kernels/cross_entropy/cross_entropy.h", "kernels/cpu/thread_team.h"}},
+                "kernels": {"kernels/cpu/thread_team.h", "kernels/cross_entropy/cross_entropy.h",
+                            "kernels/sampling/sampling.h"}},
     "server": {"model": {"model/model.h", "model/registry.h", "model/workspace.h"}},
     "load_tests": {"model": {"model/model.h", "model/kv_cache.h", "model/registry.h"}},
 }
