@@ -168,18 +168,25 @@ struct SumTiles {
 };
 
 /// Two blocks of rows by two panels over a run of K. Meanwhile `lines` lines of each of the next
-/// two panels are fetched to the second-level cache with every tile.
+/// two panels are fetched to the second-level cache with every tile, and both factors' tiles to the
+/// first a few tiles ahead, past the run's end those of the next square.
 struct Square {
   const BFloat16* x = nullptr;
   int64_t x_block = 0;  // elements from one block of rows to the next
   const BFloat16* w = nullptr;
-  int64_t panel = 0;   // elements from one panel to the next
+  int64_t panel = 0;   // elements from one panel to the other
   int64_t blocks = 0;  // of K
   bool first = true;   // else the sums go on from `from`
   SumTiles from, to;
-  const BFloat16* ahead = nullptr;
+  const BFloat16 *next_x = nullptr, *next_w = nullptr;  // of the next square
+  const BFloat16* ahead = nullptr;                      // panels to fetch, as far from each other
   int64_t lines = 0;
 };
+
+// Tiles from the one that is multiplied to the ones that are fetched to the first-level cache. The
+// fetches also lie between the matrix instructions, which a core that is shared with a busy
+// hyperthread needs: without anything between them it runs them at a third of the speed.
+inline constexpr int64_t kSoonTiles = 2;
 
 /// R blocks of rows (1 or 2) by P panels (1 or 2). Tiles 0-3 sums, 4-5 x, 6-7 weight.
 template <int R, int P>
@@ -197,25 +204,36 @@ void multiply(const Square& s) {
     if constexpr (R > 1 && P > 1) _tile_loadd(3, below + s.from.panel_step, s.from.stride);
   }
   const BFloat16 *x = s.x, *w = s.w;
+  const BFloat16 *soon_x = x + kSoonTiles * kTile, *soon_w = w + kSoonTiles * kTile;
   const auto* ahead = reinterpret_cast<const char*>(s.ahead);
   const int64_t next_panel = s.panel * int64_t{sizeof(BFloat16)};
   for (int64_t block = 0; block < s.blocks; ++block, x += kTile, w += kTile) {
-    _tile_loadd(4, x, kTileStride);
-    _tile_loadd(6, w, kTileStride);
-    _tile_dpbf16ps(0, 4, 6);
-    if constexpr (P > 1) {
-      _tile_loadd(7, w + s.panel, kTileStride);
-      _tile_dpbf16ps(1, 4, 7);
+    if (block + kSoonTiles == s.blocks) {
+      soon_x = s.next_x;
+      soon_w = s.next_w;
     }
+    _tile_loadd(4, x, kTileStride);
+    prefetch_tile(soon_x);
+    _tile_loadd(6, w, kTileStride);
+    prefetch_tile(soon_w);
+    _tile_dpbf16ps(0, 4, 6);
     if constexpr (R > 1) {
       _tile_loadd(5, x + s.x_block, kTileStride);
+      prefetch_tile(soon_x + s.x_block);
       _tile_dpbf16ps(2, 5, 6);
+    }
+    if constexpr (P > 1) {
+      _tile_loadd(7, w + s.panel, kTileStride);
+      prefetch_tile(soon_w + s.panel);
+      _tile_dpbf16ps(1, 4, 7);
     }
     for (int64_t line = 0; line < s.lines; ++line, ahead += 64) {
       _mm_prefetch(ahead, _MM_HINT_T1);
       _mm_prefetch(ahead + next_panel, _MM_HINT_T1);
     }
     if constexpr (R > 1 && P > 1) _tile_dpbf16ps(3, 5, 7);
+    soon_x += kTile;
+    soon_w += kTile;
   }
   float* below = s.to.data + s.to.row_step;
   _tile_stored(0, s.to.data, s.to.stride);

@@ -132,6 +132,9 @@ class AmxPart {
       const int64_t rows = std::min(2 * kTileRows, count - i);
       square.x = x_ + (i * blocks_ + block * kTileRows) * kBlockK;
       float* waiting = waiting_ + (place / 2 * pairs + i / (2 * kTileRows)) * 4 * kSums;
+      const bool more = i + 2 * kTileRows < count;
+      square.next_x = more ? square.x + 2 * square.x_block : x_ + block * kTile;
+      square.next_w = more ? square.w : following(panel + panels) + block * kTile;
       const SumTiles kept{run_ < blocks_ ? waiting : sums_, 2 * kSums, kSums, kTileStride};
       square.from = kept;
       square.to = last && direct(rows, panel) ? in_place(row + i, panel) : kept;
