@@ -17,6 +17,7 @@ import tempfile
 import unittest
 import urllib.request
 
+import tiny_mtp
 from harness import TIMEOUT_S, Server, run
 
 ARGUMENTS = argparse.Namespace()
@@ -64,7 +65,7 @@ class EqualBits(unittest.TestCase):
     def answers(self, requests: list[dict], together: bool, *flags: str, **environment: str) -> list[tuple]:
         before = {name: os.environ.get(name) for name in environment}
         os.environ.update(environment)
-        server = Server(binary("mole-server"), ARGUMENTS.model, *flags)
+        server = Server(binary("mole-server"), self.model, *flags)
         for name, value in before.items():
             os.environ.pop(name) if value is None else os.environ.update({name: value})
         try:
@@ -80,6 +81,7 @@ class EqualBits(unittest.TestCase):
         return found
 
     def setUp(self):
+        self.model = ARGUMENTS.model
         self.accepted = 0  # drafts, of all servers
 
     def test_servers_that_differ_give_the_same_answers(self):
@@ -137,6 +139,28 @@ class EqualBits(unittest.TestCase):
                 self.assertGreater(self.hit_tokens, 0)
         self.assertEqual(len(set(map(str, answers.values()))), 3, "formats that make no difference were not used")
 
+    def test_drafts_of_the_models_own_module_keep_that(self):
+        requests = draw_requests(6)
+        with tempfile.TemporaryDirectory() as folder:
+            tiny_mtp.write(folder, ARGUMENTS.model, SEED)
+            self.model = folder
+            expected = self.answers(requests, False, "--threads", "1", "--no-enable-prefix-caching")
+            mtp = ["--speculative-method", "mtp"]
+            variants = {
+                "alone": (False, ["--threads", "1"]),
+                "all at once": (True, ["--threads", "2", "--num-speculative-tokens", "2"]),
+                "chunks of 16": (True, ["--threads", "1", "--max-num-batched-tokens", "16", "--max-num-seqs", "8"]),
+                "int8 cache": (True, ["--threads", "2", "--kv-cache-dtype", "int8"]),
+            }
+            int8 = self.answers(requests, False, "--threads", "1", "--kv-cache-dtype", "int8")
+            self.assertEqual(self.accepted, 0, "no drafts were asked for")
+            for name, (together, flags) in variants.items():
+                with self.subTest(name):
+                    before = self.accepted
+                    answers = self.answers(requests, together, *mtp, *flags)
+                    self.assertEqual(answers, int8 if "int8" in flags else expected)
+                    self.assertGreater(self.accepted, before, "no draft was right: nothing was shown")
+
     def config(self) -> dict:
         with open(os.path.join(ARGUMENTS.model, "config.json"), encoding="utf-8") as file:
             return json.load(file)
@@ -182,9 +206,9 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--bin", required=True)
     parser.add_argument("--model", required=True)
-    parser.parse_args(namespace=ARGUMENTS)
+    _, tests = parser.parse_known_args(namespace=ARGUMENTS)  # EqualBits.test_… runs one
     print(f"MOLE_SEED={SEED}", file=sys.stderr)
-    unittest.main(argv=sys.argv[:1], verbosity=2)
+    unittest.main(argv=[sys.argv[0], *tests], verbosity=2)
 
 
 if __name__ == "__main__":
