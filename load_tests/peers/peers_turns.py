@@ -17,6 +17,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 
 HERE = pathlib.Path(__file__).resolve().parent
 OURS = "mole"
@@ -29,14 +30,20 @@ def label(row: dict) -> str:
 def run(command: list[str], environment: dict[str, str], seconds: float) -> str:
     """Standard output. A program that fails or hangs ends the measurement: half a turn compares nothing."""
     print("+ " + " ".join(command), file=sys.stderr, flush=True)
-    try:
-        done = subprocess.run(command, env=os.environ | environment, stdout=subprocess.PIPE, text=True, timeout=seconds,
-                              check=False)
-    except subprocess.TimeoutExpired:
-        raise SystemExit(f"{command[0]} took more than {seconds:.0f} s; give more with --timeout-s") from None
-    if done.returncode != 0:
-        raise SystemExit(f"{command[0]} ended with {done.returncode}")
-    return done.stdout
+    lines = []
+    with subprocess.Popen(command, env=os.environ | environment, stdout=subprocess.PIPE, text=True) as process:
+        late = threading.Timer(seconds, process.kill)
+        late.start()
+        for line in process.stdout:
+            lines.append(line)
+            sys.stderr.write(line)
+        code = process.wait()
+        if not late.is_alive():
+            raise SystemExit(f"{command[0]} took more than {seconds:.0f} s; give more with --timeout-s")
+        late.cancel()
+    if code != 0:
+        raise SystemExit(f"{command[0]} ended with {code}")
+    return "".join(lines)
 
 
 def numbers(values: list[int]) -> str:
@@ -77,7 +84,8 @@ class Programs:
             [str(a.vllm), str(HERE / "vllm_offline.py"), str(a.checkpoint), "--batches", numbers(a.batches),
              "--prompts", numbers(a.prompts), "--depth", str(a.depth), "--repeats", str(a.repeats),
              "--row-seconds", str(a.row_seconds)],
-            {"VLLM_CPU_OMP_THREADS_BIND": bind, "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"}, a.timeout_s))
+            {"VLLM_CPU_OMP_THREADS_BIND": bind, "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1",
+             "OMP_NUM_THREADS": str(a.threads), "LD_PRELOAD": a.vllm_preload}, a.timeout_s))
 
     @staticmethod
     def rows(text: str) -> dict[str, float]:
@@ -147,13 +155,14 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--llama", type=pathlib.Path, help="llama_bench, as peers.sh builds it")
     parser.add_argument("--gguf", type=pathlib.Path, help="the same weights for it")
     parser.add_argument("--vllm", type=pathlib.Path, help="python of an environment that has vLLM")
+    parser.add_argument("--vllm-preload", default="", help="libraries for its LD_PRELOAD, with colons")
     parser.add_argument("--quantization", default="none", help="of our weights [%(default)s]")
     parser.add_argument("--batches", type=integers, default=[1, 8, 32], help="sequences decoded at once [1,8,32]")
     parser.add_argument("--prompts", type=integers, default=[512], help="lengths to prefill [512]")
     parser.add_argument("--depth", type=int, default=32, help="tokens of context before decoding [%(default)s]")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--repeats", type=int, default=5, help="in a turn; their median counts [%(default)s]")
-    parser.add_argument("--row-seconds", type=float, default=20.0,
+    parser.add_argument("--row-seconds", type=int, default=20,
                         help="a prompt is not repeated any more after these [%(default)s]")
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--probe-mib", type=int, default=1024, help="memory that the probe reads [%(default)s]")

@@ -40,12 +40,14 @@ def free_port() -> int:
 class Server:
     """A child process that answers /health with 200 once it serves; its output goes to a file."""
 
-    def __init__(self, name: str, command: list[str], port: int, log: pathlib.Path, limit_s: float):
+    def __init__(self, name: str, command: list[str], environment: dict[str, str], port: int, log: pathlib.Path,
+                 limit_s: float):
         print("+ " + " ".join(command), file=sys.stderr, flush=True)
         self.url = f"http://127.0.0.1:{port}"
         begin = time.perf_counter()
         with log.open("w") as output:
-            self.process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
+            self.process = subprocess.Popen(command, env=os.environ | environment, stdout=output,
+                                            stderr=subprocess.STDOUT, start_new_session=True)
         while not self.healthy():
             if self.process.poll() is not None or time.perf_counter() - begin > limit_s:
                 self.stop()
@@ -91,7 +93,8 @@ def measure(arguments: argparse.Namespace, name: str, capacity: float) -> dict:
     port = free_port()
     before = probe(arguments)
     log = pathlib.Path(arguments.log_folder) / f"{name}.log"
-    server = Server(name, commands(arguments, port)[name], port, log, arguments.start_s)
+    environment = {"LD_PRELOAD": arguments.vllm_preload} if name == "vLLM" else {}
+    server = Server(name, commands(arguments, port)[name], environment, port, log, arguments.start_s)
     print(f"{name}: serving after {server.start_seconds:.1f} s", file=sys.stderr, flush=True)
     try:
         bench = serve_bench.parse_arguments([server.url, "--trace", str(arguments.trace), "--capacity", str(capacity),
@@ -125,6 +128,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("checkpoint", type=pathlib.Path)
     parser.add_argument("--bin", type=pathlib.Path, required=True, help="folder of our programs")
     parser.add_argument("--vllm", type=pathlib.Path, help="the program vllm")
+    parser.add_argument("--vllm-preload", default="", help="libraries for its LD_PRELOAD, with colons")
     parser.add_argument("--only", help="mole or vLLM; without it both")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--context", type=int, default=8192, help="tokens of the longest request [%(default)s]")
