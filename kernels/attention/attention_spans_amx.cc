@@ -21,17 +21,21 @@ struct AmxEngine {
     for (int64_t block = 0; block < blocks; ++block, q += kTileElements, keys += 32) {
       _tile_loadd(7, q, kTileStride);
       ahead.step();
+      next_lines(keys + 32, bytes);
       _tile_loadd(4, keys, bytes);
       _tile_dpbf16ps(0, 4, 7);
       if constexpr (K > 1) {
+        next_lines(keys + 16 * stride + 32, bytes);
         _tile_loadd(5, keys + 16 * stride, bytes);
         _tile_dpbf16ps(1, 5, 7);
       }
       if constexpr (K > 2) {
+        next_lines(keys + 32 * stride + 32, bytes);
         _tile_loadd(6, keys + 32 * stride, bytes);
         _tile_dpbf16ps(2, 6, 7);
       }
       if constexpr (K > 3) {
+        next_lines(keys + 48 * stride + 32, bytes);
         _tile_loadd(4, keys + 48 * stride, bytes);
         _tile_dpbf16ps(3, 4, 7);
       }
@@ -62,21 +66,23 @@ struct AmxEngine {
   }
 
   template <int N>
-  static void values(const BFloat16* p, const BFloat16* v, int64_t blocks, float* out,
+  static void values(const BFloat16* p, const ChunkValues& values, int64_t blocks, float* out,
                      Ahead& ahead) {
-    constexpr int64_t kColumn = kSpanBlocks * kTileElements;
     clear<N>();
-    for (int64_t block = 0; block < blocks; ++block, p += kTileElements, v += kTileElements) {
+    const BFloat16* next = values.block(0);
+    for (int64_t block = 0; block < blocks; ++block, p += kTileElements) {
+      const BFloat16* v = next;
+      if (block + 1 < blocks) next = values.block(block + 1);
       _tile_loadd(7, p, kTileStride);
       ahead.step();
       _tile_loadd(4, v, kTileStride);
       _tile_dpbf16ps(0, 7, 4);
-      _tile_loadd(5, v + kColumn, kTileStride);
+      _tile_loadd(5, v + kTileElements, kTileStride);
       _tile_dpbf16ps(1, 7, 5);
       if constexpr (N > 2) {
-        _tile_loadd(6, v + 2 * kColumn, kTileStride);
+        _tile_loadd(6, v + 2 * kTileElements, kTileStride);
         _tile_dpbf16ps(2, 7, 6);
-        _tile_loadd(4, v + 3 * kColumn, kTileStride);
+        _tile_loadd(4, v + 3 * kTileElements, kTileStride);
         _tile_dpbf16ps(3, 7, 4);
       }
     }
@@ -84,6 +90,12 @@ struct AmxEngine {
   }
 
  private:
+  /// Asks for what the next block's load of a tile of keys reads.
+  static void next_lines(const BFloat16* keys, int64_t bytes) {
+    const auto* line = reinterpret_cast<const char*>(keys);
+#pragma GCC unroll 16
+    for (int64_t row = 0; row < 16; ++row) _mm_prefetch(line + row * bytes, _MM_HINT_T0);
+  }
   template <int N>
   static void clear() {
     _tile_zero(0);

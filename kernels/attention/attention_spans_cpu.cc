@@ -73,15 +73,16 @@ struct FmaEngine {
   }
 
   template <int N>
-  static void values(const BFloat16* p, const BFloat16* v, int64_t blocks, float* out,
+  static void values(const BFloat16* p, const ChunkValues& values, int64_t blocks, float* out,
                      Ahead& ahead) {
     alignas(64) float wide[kTileElements];
     clear(out, N * 256);
     for (int64_t block = 0; block < blocks; ++block) {
       ahead.step();
+      const BFloat16* v = values.block(block);
       widen_tile(p + block * kTileElements, 32, wide);
       for (int64_t n = 0; n < N; ++n) {
-        multiply_tile(wide, v + (n * kSpanBlocks + block) * kTileElements, out + 256 * n);
+        multiply_tile(wide, v + n * kTileElements, out + 256 * n);
       }
     }
   }

@@ -16,8 +16,9 @@ inline constexpr int64_t kChunkColumns = 16 * kChunkTiles;
 inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 inline int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
 
-/// Asks for memory in the second-level cache line by line, in the order in which it will be read:
-/// runs of `run_bytes` from the rows of pages.
+/// Asks for memory in the second-level cache line by line: runs of `run_bytes` from the rows of
+/// pages. A span's rows are taken in kPlaces places side by side: that keeps more of the machine's
+/// own prefetchers and of the memory's banks at work than one place after the other.
 class Ahead {
  public:
   /// Forgets what was asked for before.
@@ -56,18 +57,21 @@ class Ahead {
   void take(int64_t count) {
     while (count > 0 && at_stream_ < num_streams_) {
       const Stream& s = streams_[at_stream_];
-      if (row_ == s.rows) {
+      if (row_ == kPlaceRows || row_ >= s.rows) {
         ++at_stream_;
         row_ = line_ = 0;
         continue;
       }
-      const auto* page = static_cast<const char*>(s.pages[row_ / kAttentionBlock]) + s.offset;
-      const char* row = page + row_ % kAttentionBlock * s.stride;
-      const int64_t left = (s.row_bytes + 63) / 64 - line_, now = smaller(left, count);
-      for (int64_t i = 0; i < now; ++i) _mm_prefetch(row + 64 * (line_ + i), _MM_HINT_T1);
-      count -= now;
-      line_ += now;
-      if (now == left) line_ = 0, ++row_;
+      const char* places[kPlaces];
+      int64_t num_places = 0;
+      for (int64_t row = row_; row < s.rows; row += kPlaceRows) places[num_places++] = s.row(row);
+      const int64_t lines = (s.row_bytes + 63) / 64;
+      for (; line_ < lines && count > 0; ++line_, count -= num_places) {
+        for (int64_t i = 0; i < num_places; ++i) {
+          _mm_prefetch(places[i] + 64 * line_, _MM_HINT_T1);
+        }
+      }
+      if (line_ == lines) line_ = 0, ++row_;
     }
   }
 
@@ -78,9 +82,15 @@ class Ahead {
     streams_[num_streams_++] = {pages, offset, stride, row_bytes, rows};
   }
 
+  static constexpr int64_t kPlaces = 4, kPlaceRows = kAttentionSpan / kPlaces;
   struct Stream {
     const void* const* pages;
     int64_t offset, stride, row_bytes, rows;
+
+    const char* row(int64_t j) const {
+      const auto* page = static_cast<const char*>(pages[j / kAttentionBlock]) + offset;
+      return page + j % kAttentionBlock * stride;
+    }
   };
   Stream streams_[3];
   int64_t num_streams_ = 0, at_stream_ = 0, row_ = 0, line_ = 0, pace_ = 0;
@@ -202,25 +212,64 @@ inline SpanKeys span_keys(const AttentionArgs& args, int32_t kv_head, int64_t fi
   return out;
 }
 
-/// Columns [column, column + 64) of the values of the first `blocks` blocks of 32 keys as tiles
-/// [4][8][16 pairs of keys][16 columns][2]; keys from `seen` on, and columns past value_dim, are
-/// zeros. Tiles of which no column is inside are left out.
-inline void pack_values(const SpanKeys& span, int64_t seen, int64_t column, int64_t value_dim,
-                        int64_t blocks, BFloat16* out, Ahead& ahead) {
-  for (int64_t half = 0; half < 2 && column + 32 * half < value_dim; ++half) {
-    const int64_t at = column + 32 * half, left = value_dim - at;
-    BFloat16* first = out + 2 * half * kSpanBlocks * kTileElements;
-    BFloat16* second = first + kSpanBlocks * kTileElements;
-    for (int64_t block = 0; block < blocks; ++block) {
-      ahead.step();
-      for (int64_t j = 32 * block; j < 32 * block + 32; j += 2, first += 32, second += 32) {
-        const Row32 even = j < seen ? load_row32(span.value(j) + at, left) : zero_row32();
-        const Row32 odd = j + 1 < seen ? load_row32(span.value(j + 1) + at, left) : zero_row32();
-        store_column_pairs(even, odd, first, second);
-      }
+/// Elements of a packed block: 32 keys by kChunkColumns columns.
+inline constexpr int64_t kValueBlock = kChunkTiles * kTileElements;
+
+/// Columns [column, column + 64) of the values of keys [32 block, 32 block + 32) as tiles [4][16
+/// pairs of keys][16 columns][2]; keys from `seen` on, and columns past value_dim, are zeros. Pairs
+/// of tiles of which no column is inside are left out.
+inline void pack_block(const SpanKeys& span, int64_t seen, int64_t column, int64_t value_dim,
+                       int64_t block, BFloat16* out) {
+  const int64_t begin = 32 * block, left = value_dim - column;
+  if (seen - begin >= 32 && left >= kChunkColumns) {
+    const BFloat16* row = span.value(begin) + column;
+    const int64_t stride = span.value_stride;
+#pragma GCC unroll 2
+    for (int64_t pair = 0; pair < 16; ++pair, row += 2 * stride, out += 32) {
+      store_column_pairs(load_row32(row), load_row32(row + stride), out, out + kTileElements);
+      store_column_pairs(load_row32(row + 32), load_row32(row + stride + 32),
+                         out + 2 * kTileElements, out + 3 * kTileElements);
+    }
+    return;
+  }
+  for (int64_t at = 0; at < kChunkColumns && at < left; at += 32, out += 2 * kTileElements) {
+    BFloat16* to = out;
+    for (int64_t j = begin; j < begin + 32; j += 2, to += 32) {
+      auto row = [&](int64_t key) {
+        return key < seen ? load_row32(span.value(key) + column + at, left - at) : zero_row32();
+      };
+      store_column_pairs(row(j), row(j + 1), to, to + kTileElements);
     }
   }
 }
+
+/// Values of one chunk of columns as the products take them, block by block.
+class ChunkValues {
+ public:
+  /// Packs as they are asked for, into `memory` of `slots` blocks.
+  ChunkValues(const SpanKeys& span, int64_t seen, int64_t column, int64_t value_dim,
+              BFloat16* memory, int64_t slots)
+      : span_(&span),
+        seen_(seen),
+        column_(column),
+        value_dim_(value_dim),
+        memory_(memory),
+        slots_(slots) {}
+  /// What another one has packed, every block of it.
+  explicit ChunkValues(BFloat16* memory) : memory_(memory), slots_(kSpanBlocks) {}
+
+  const BFloat16* block(int64_t index) const {
+    BFloat16* out = memory_ + index % slots_ * kValueBlock;
+    if (span_ != nullptr) pack_block(*span_, seen_, column_, value_dim_, index, out);
+    return out;
+  }
+
+ private:
+  const SpanKeys* span_ = nullptr;
+  int64_t seen_ = 0, column_ = 0, value_dim_ = 0;
+  BFloat16* memory_;
+  int64_t slots_;
+};
 
 /// One more than the last key in [begin, end) whose value holds an infinity or a NaN; 0 if none.
 inline int64_t end_of_broken(const SpanKeys& span, int64_t begin, int64_t end, int64_t value_dim) {

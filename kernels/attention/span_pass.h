@@ -19,6 +19,8 @@ namespace {
 /// Working memory of a pass: queries, states and probabilities of its tiles stay in half of a
 /// 2 MiB second-level cache, beside one span of keys and values.
 constexpr int64_t kPassBytes = int64_t{1} << 20;
+/// Blocks of packed values that are kept where only one tile of rows wants them.
+constexpr int64_t kFewSlots = 2;
 
 template <typename Engine>
 class SpanPass {
@@ -99,33 +101,36 @@ class SpanPass {
   int64_t steps_of_span() const {
     const int64_t blocks = query_elements_ / kTileElements;
     const int64_t chunks = (args_.value_dim + kChunkColumns - 1) / kChunkColumns;
-    return heads_ *
-           (tiles_ * (kSpanPages * blocks + kSpanBlocks * chunks) + 2 * kSpanBlocks * chunks);
+    return heads_ * tiles_ * (kSpanPages * blocks + kSpanBlocks * chunks);
   }
 
   void run_span(int64_t h, int64_t span) {
     const int64_t first = span * kAttentionSpan;
     const SpanKeys keys = span_keys(args_, kv_head(h), first, in_place_, memory_.keys);
-    int64_t least = keys.valid, most = 0;
+    int64_t least = keys.valid;
     for (int64_t i = 0; i < tiles_; ++i) {
       set_limits(i, first);
       if (memory_.tiles[i].most == 0) continue;
       least = smaller(least, memory_.tiles[i].least);
-      most = larger(most, memory_.tiles[i].most);
     }
     weigh_tiles(h, span, keys);
     // A row's weight of a key that it may not see is zero, and zero times a NaN is a NaN.
     const int64_t broken = end_of_broken(keys, least, keys.valid, args_.value_dim);
     for (int64_t column = 0; column < args_.value_dim; column += kChunkColumns) {
-      pack_values(keys, keys.valid, column, args_.value_dim, (most + 31) / 32, memory_.values,
-                  ahead_);
-      for (int64_t i = 0; i < tiles_; ++i) {
+      // Packed for the last tile, which sees most, and kept for the others.
+      bool packed = false;
+      for (int64_t i = tiles_ - 1; i >= 0; --i) {
         if (memory_.tiles[i].most == 0) continue;
+        const ChunkValues values =
+            packed ? ChunkValues(memory_.values)
+                   : ChunkValues(keys, keys.valid, column, args_.value_dim, memory_.values,
+                                 tiles_ == 1 ? kFewSlots : kSpanBlocks);
         float* out = state(h, i, span) + 48 + column * kTileRows;
         if (memory_.tiles[i].least < broken) {
           add_apart(i, keys, column, fresh(span), out);
         } else {
-          add_product(i, column, fresh(span), out);
+          add_product(i, values, column, fresh(span), out);
+          packed = true;
         }
       }
     }
@@ -229,7 +234,7 @@ class SpanPass {
   int64_t chunk_tiles(int64_t column) const {
     return args_.value_dim - column > kChunkColumns / 2 ? kChunkTiles : kChunkTiles / 2;
   }
-  void multiply_values(int64_t i, const BFloat16* values, int64_t column, float* out) {
+  void multiply_values(int64_t i, const ChunkValues& values, int64_t column, float* out) {
     const int64_t blocks = (memory_.tiles[i].most + 31) / 32;
     if (chunk_tiles(column) == kChunkTiles) {
       Engine::template values<4>(probabilities_of(i), values, blocks, out, ahead_);
@@ -238,8 +243,8 @@ class SpanPass {
     }
   }
 
-  void add_product(int64_t i, int64_t column, bool fresh, float* out) {
-    multiply_values(i, memory_.values, column, fresh ? out : memory_.product);
+  void add_product(int64_t i, const ChunkValues& values, int64_t column, bool fresh, float* out) {
+    multiply_values(i, values, column, fresh ? out : memory_.product);
     if (fresh) return;
     merge_output(out, memory_.product, chunk_tiles(column), memory_.tiles[i].factors, 0, kTileRows);
   }
@@ -256,9 +261,9 @@ class SpanPass {
     }
     for (int64_t row = 0, end = 0; row < kTileRows; row = end) {
       while (end < kTileRows && tile.limit[end] == tile.limit[row]) ++end;
-      pack_values(keys, static_cast<int64_t>(tile.limit[row]), column, args_.value_dim,
-                  (tile.most + 31) / 32, memory_.own_values, ahead_);
-      multiply_values(i, memory_.own_values, column, memory_.product);
+      const ChunkValues values(keys, static_cast<int64_t>(tile.limit[row]), column, args_.value_dim,
+                               memory_.own_values, kFewSlots);
+      multiply_values(i, values, column, memory_.product);
       merge_output(out, memory_.product, tiles, tile.factors, row, end);
     }
   }
