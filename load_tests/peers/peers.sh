@@ -157,7 +157,7 @@ compare8)
 serve)
   wanted=" vllm "
   install_missing
-  exec python3 "$here/serve_turns.py" "$what" --bin "$bin" --threads "$threads" --vllm "$cache/vllm/bin/vllm" \
+  exec python3 "$here/serve_turns.py" "$what" --bin "$bin" --threads "$threads" --vllm "$cache/vllm/bin/python" \
     --vllm-preload "$(vllm_preload)" "$@"
   ;;
 run)
@@ -171,7 +171,8 @@ run)
       --threads "$threads" --parallel 32 --ctx-size 32768 "$@"
     ;;
   vllm)
-    LD_PRELOAD=$(vllm_preload) exec "$cache/vllm/bin/vllm" serve "$checkpoint" --port "$port" --dtype bfloat16 --max-model-len 16384 "$@"
+    LD_PRELOAD=$(vllm_preload) exec "$cache/vllm/bin/python" -m vllm.entrypoints.openai.api_server --model "$checkpoint" \
+      --port "$port" --dtype bfloat16 --max-model-len 16384 "$@"
     ;;
   *) usage ;;
   esac

