@@ -168,3 +168,16 @@ TRAIN_CONFIGS = {
         topk_group=1, n_routed_experts=6, routed_scaling_factor=2.5, num_attention_heads=3,
         vocab_size=61, rope_scaling=yarn(40, 16, 1.0, 1.0)),
 }
+
+# Held against float64 (make_float64.py): several blocks of 128 each way, a layer behind a MoE layer.
+FLOAT64_CONFIGS = {
+    "float64_fp8": deepseek(
+        V3, hidden_size=144, intermediate_size=136, n_routed_experts=6, vocab_size=48,
+        q_lora_rank=40, kv_lora_rank=40, n_group=3, topk_group=2, num_experts_per_tok=3,
+        num_hidden_layers=3, moe_intermediate_size=32, routed_scaling_factor=1.5,
+        torch_dtype="bfloat16", quantization_config=CONFIGS["deepseek_v3_fp8"]["quantization_config"]),
+    "float64_bf16": deepseek(
+        V3, hidden_size=40, n_routed_experts=6, vocab_size=48, q_lora_rank=24, n_group=3,
+        topk_group=2, num_experts_per_tok=3, num_hidden_layers=3, routed_scaling_factor=1.5,
+        torch_dtype="bfloat16"),
+}
