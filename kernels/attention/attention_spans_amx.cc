@@ -13,48 +13,66 @@ constexpr int kTileStride = 64;  // bytes
 struct AmxEngine {
   using Scope = Tiles;
 
+  struct Rounding {
+    static void round_pairs(F32x16& even, F32x16& odd, uint32_t* to) {
+      // Rounds as round_bf16 does; no probability is denormal.
+      const __m512bh both = _mm512_cvtne2ps_pbh(odd.v, even.v);
+      const __m512i order =
+          _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22,
+                           6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+      const __m512i words = _mm512_permutexvar_epi16(order, reinterpret_cast<const __m512i&>(both));
+      _mm512_storeu_si512(to, words);
+      even.v = _mm512_castsi512_ps(_mm512_slli_epi32(words, 16));
+      odd.v = _mm512_castsi512_ps(
+          _mm512_and_si512(words, _mm512_set1_epi32(static_cast<int>(0xffff0000u))));
+    }
+  };
+
   template <int K>
-  static void scores(const BFloat16* keys, int64_t stride, const BFloat16* q, int64_t blocks,
-                     float* out, Ahead& ahead) {
-    const int64_t bytes = 2 * stride;
+  static void scores(const KeyTiles& keys, const BFloat16* q, int64_t blocks, float* out,
+                     Ahead& ahead) {
+    const int64_t tile = keys.layout.tile, bytes = 2 * keys.layout.row, step = keys.layout.block;
+    const BFloat16* k = keys.data;
     clear<K>();
-    for (int64_t block = 0; block < blocks; ++block, q += kTileElements, keys += 32) {
+    for (int64_t block = 0; block < blocks; ++block, q += kTileElements, k += step) {
       _tile_loadd(7, q, kTileStride);
       ahead.step();
-      next_lines(keys + 32, bytes);
-      _tile_loadd(4, keys, bytes);
+      next_lines(k + step, bytes);
+      _tile_loadd(4, k, bytes);
       _tile_dpbf16ps(0, 4, 7);
       if constexpr (K > 1) {
-        next_lines(keys + 16 * stride + 32, bytes);
-        _tile_loadd(5, keys + 16 * stride, bytes);
+        next_lines(k + tile + step, bytes);
+        _tile_loadd(5, k + tile, bytes);
         _tile_dpbf16ps(1, 5, 7);
       }
       if constexpr (K > 2) {
-        next_lines(keys + 32 * stride + 32, bytes);
-        _tile_loadd(6, keys + 32 * stride, bytes);
+        next_lines(k + 2 * tile + step, bytes);
+        _tile_loadd(6, k + 2 * tile, bytes);
         _tile_dpbf16ps(2, 6, 7);
       }
       if constexpr (K > 3) {
-        next_lines(keys + 48 * stride + 32, bytes);
-        _tile_loadd(4, keys + 48 * stride, bytes);
+        next_lines(k + 3 * tile + step, bytes);
+        _tile_loadd(4, k + 3 * tile, bytes);
         _tile_dpbf16ps(3, 4, 7);
       }
     }
     store<K>(out);
   }
 
-  static void scores_of_two(const BFloat16* keys, int64_t stride, const BFloat16* q, int64_t blocks,
-                            float* out, Ahead& ahead) {
-    const int64_t bytes = 2 * stride, next_q = blocks * kTileElements;
+  static void scores_of_two(const KeyTiles& keys, const BFloat16* q, int64_t blocks, float* out,
+                            Ahead& ahead) {
+    const int64_t tile = keys.layout.tile, bytes = 2 * keys.layout.row, step = keys.layout.block;
+    const int64_t next_q = blocks * kTileElements;
+    const BFloat16* k = keys.data;
     clear<4>();
-    for (int64_t block = 0; block < blocks; ++block, q += kTileElements, keys += 32) {
-      _tile_loadd(4, keys, bytes);
+    for (int64_t block = 0; block < blocks; ++block, q += kTileElements, k += step) {
+      _tile_loadd(4, k, bytes);
       _tile_loadd(6, q, kTileStride);
       ahead.step();
       _tile_dpbf16ps(0, 4, 6);
       _tile_loadd(7, q + next_q, kTileStride);
       _tile_dpbf16ps(1, 4, 7);
-      _tile_loadd(5, keys + 16 * stride, bytes);
+      _tile_loadd(5, k + tile, bytes);
       _tile_dpbf16ps(2, 5, 6);
       _tile_dpbf16ps(3, 5, 7);
     }

@@ -51,25 +51,27 @@ struct FmaEngine {
     Scope() {}
   };
 
+  using Rounding = PlainRounding;
+
   template <int K>
-  static void scores(const BFloat16* keys, int64_t stride, const BFloat16* q, int64_t blocks,
-                     float* out, Ahead& ahead) {
+  static void scores(const KeyTiles& keys, const BFloat16* q, int64_t blocks, float* out,
+                     Ahead& ahead) {
     alignas(64) float wide[kTileElements];
+    const KeyLayout& layout = keys.layout;
     clear(out, K * 256);
     for (int64_t block = 0; block < blocks; ++block, q += kTileElements) {
       ahead.step();
       for (int64_t k = 0; k < K; ++k) {
-        widen_tile(keys + 16 * k * stride + 32 * block, stride, wide);
+        widen_tile(keys.data + k * layout.tile + block * layout.block, layout.row, wide);
         multiply_tile(wide, q, out + 256 * k);
       }
     }
   }
 
-  static void scores_of_two(const BFloat16* keys, int64_t stride, const BFloat16* q, int64_t blocks,
-                            float* out, Ahead& ahead) {
-    scores<2>(keys, stride, q, blocks, out, ahead);
-    scores<2>(keys, stride, q + blocks * kTileElements, blocks, out + kAttentionSpan * kTileRows,
-              ahead);
+  static void scores_of_two(const KeyTiles& keys, const BFloat16* q, int64_t blocks, float* out,
+                            Ahead& ahead) {
+    scores<2>(keys, q, blocks, out, ahead);
+    scores<2>(keys, q + blocks * kTileElements, blocks, out + kAttentionSpan * kTileRows, ahead);
   }
 
   template <int N>

@@ -16,7 +16,12 @@ inline constexpr float kLowest = -__builtin_inff();
 inline F32x16 exp16_below(F32x16 x) {
   // keeps a NaN: max16 returns its second operand then
   const ExpParts parts = exp_parts16(max16(set16(-88.0f), x));
+#if defined(__AVX512F__) && defined(__AVX512BW__)
+  // What would be denormal is flushed here as there.
+  return {_mm512_scalef_ps(parts.fraction.v, parts.n.v)};
+#else
   return mul16(parts.fraction, exp2_int16(parts.n));
+#endif
 }
 
 #if defined(__AVX512F__) && defined(__AVX512BW__)
@@ -142,5 +147,14 @@ inline void store_column_pairs(Row32 a, Row32 b, BFloat16* first, BFloat16* seco
 inline void ordered_columns(F32x16&, F32x16&) {}
 
 #endif
+
+/// Rounds the values of an even and an odd key to bfloat16 and stores them as pairs.
+struct PlainRounding {
+  static void round_pairs(F32x16& even, F32x16& odd, uint32_t* to) {
+    even = round_bf16(even);
+    odd = round_bf16(odd);
+    store_pairs(to, even, odd);
+  }
+};
 
 }  // namespace mole::kernels::MOLE_ISA

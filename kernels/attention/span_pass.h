@@ -1,17 +1,19 @@
 // Attention in bfloat16 over the spans of one piece, written once for all instruction sets. Engine
 // multiplies tiles as TDPBF16PS does:
-//   Scope                                           what must live while it multiplies
-//   scores<K>(keys, stride, q, blocks, out, ahead)  K tiles of 16 keys by one of rows, [K][16][16]
-//   scores_of_two(keys, stride, q, blocks, out, ahead)  two by two; the second tile of rows follows
-//                                                   the first in q, its scores 256 keys later in
-//                                                   out
-//   values<N>(p, v, blocks, out, ahead)             one tile of rows by N of columns, [N][16][16]
+//   Scope                                       what must live while it multiplies
+//   Rounding                                    how probabilities are rounded: as PlainRounding
+//   scores<K>(keys, q, blocks, out, ahead)      K tiles of 16 keys by one of rows, [K][16][16]
+//   scores_of_two(keys, q, blocks, out, ahead)  two by two; the second tile of rows follows the
+//                                               first in q, its scores 256 keys later in out
+//   values<N>(p, values, blocks, out, ahead)    one tile of rows by N of columns, [N][16][16]
 //
 // Scores are made with keys along the tiles' rows and queries along their columns: keys are read
 // as they lie in the pages, and maximum, exponential and sum work on sixteen queries at once.
 #pragma once
 
 #include "kernels/attention/span_memory.h"
+#include "kernels/attention/span_scores.h"
+#include "kernels/attention/span_values.h"
 
 namespace mole::kernels::MOLE_ISA {
 namespace {
@@ -73,6 +75,7 @@ class SpanPass {
     const int64_t slot = apart() ? span - piece_.span_begin : 0;
     return base + ((slot * heads_ + h) * tiles_ + i) * state_;
   }
+  int64_t key_blocks() const { return query_elements_ / kTileElements; }
   int64_t rows_of_tile(int64_t i) const { return smaller(kTileRows, rows_ - i * kTileRows); }
 
   void run_rows(const SpanPiece* next) {
@@ -99,9 +102,8 @@ class SpanPass {
 
   /// How often the products of a span look ahead.
   int64_t steps_of_span() const {
-    const int64_t blocks = query_elements_ / kTileElements;
     const int64_t chunks = (args_.value_dim + kChunkColumns - 1) / kChunkColumns;
-    return heads_ * tiles_ * (kSpanPages * blocks + kSpanBlocks * chunks);
+    return heads_ * tiles_ * (kSpanPages * key_blocks() + kSpanBlocks * chunks);
   }
 
   void run_span(int64_t h, int64_t span) {
@@ -167,11 +169,12 @@ class SpanPass {
       }
       float* scores = memory_.scores;
       if (i + 1 < tiles_ && memory_.tiles[i].least == kAttentionSpan) {
-        multiply_keys_of_two(queries(h, i), keys);
+        multiply_keys_of_two<Engine>(queries(h, i), key_blocks(), keys, memory_.scores, ahead_);
         weigh_tile(h, i++, span, scores);
         scores += kAttentionSpan * kTileRows;
       } else {
-        multiply_keys(queries(h, i), keys, memory_.tiles[i].most);
+        multiply_keys<Engine>(queries(h, i), key_blocks(), keys, memory_.tiles[i].most,
+                              memory_.scores, ahead_);
       }
       weigh_tile(h, i, span, scores);
     }
@@ -183,51 +186,16 @@ class SpanPass {
     const int64_t computed = (tile.most + 15) / 16 * 16, padded = (tile.most + 31) / 32 * 32;
     const F32x16 largest =
         scale_and_mask(scores, padded, computed, tile.least, args_.scale, load16(tile.limit));
-    const TileSums sums = probabilities(scores, padded, largest, probabilities_of(i));
+    using Rounding = typename Engine::Rounding;
+    const TileSums sums =
+        args_.logsumexp == nullptr
+            ? probabilities<Rounding, false>(scores, padded, largest, probabilities_of(i))
+            : probabilities<Rounding, true>(scores, padded, largest, probabilities_of(i));
     float* to = state(h, i, span);
     if (fresh(span)) return store_sums(to, sums);
     TileSums all = load_sums(to);
     merge_sums(all, sums, tile.factors);
     store_sums(to, all);
-  }
-
-  /// Products of the first `most` keys, in whole tiles of 16.
-  void multiply_keys(const BFloat16* q, const SpanKeys& keys, int64_t most) {
-    const int64_t blocks = query_elements_ / kTileElements;
-    const int64_t in_place = keys.tail == nullptr ? kAttentionSpan / 16 : keys.valid / 16;
-    for (int64_t page = 0; page * kAttentionBlock < most; ++page) {
-      const int64_t at = 4 * page, count = smaller(4, (most + 15) / 16 - at);
-      const int64_t whole = larger(0, smaller(count, in_place - at));
-      float* out = memory_.scores + at * 256;
-      multiply_page(whole, keys.keys[page], keys.key_stride, q, blocks, out);
-      if (whole == count) continue;
-      Engine::template scores<1>(keys.tail, keys.tail_stride, q, blocks, out + 256 * whole, ahead_);
-    }
-  }
-
-  void multiply_keys_of_two(const BFloat16* q, const SpanKeys& keys) {
-    const int64_t blocks = query_elements_ / kTileElements;
-    for (int64_t j = 0; j < kAttentionSpan; j += 32) {
-      const BFloat16* from = keys.keys[j / kAttentionBlock] + j % kAttentionBlock * keys.key_stride;
-      Engine::scores_of_two(from, keys.key_stride, q, blocks, memory_.scores + j * kTileRows,
-                            ahead_);
-    }
-  }
-
-  void multiply_page(int64_t tiles, const BFloat16* keys, int64_t stride, const BFloat16* q,
-                     int64_t blocks, float* out) {
-    switch (tiles) {
-      case 4:
-        return Engine::template scores<4>(keys, stride, q, blocks, out, ahead_);
-      case 3:
-        return Engine::template scores<3>(keys, stride, q, blocks, out, ahead_);
-      case 2:
-        return Engine::template scores<2>(keys, stride, q, blocks, out, ahead_);
-      case 1:
-        return Engine::template scores<1>(keys, stride, q, blocks, out, ahead_);
-      default:
-        return;
-    }
   }
 
   /// Tiles of the columns from `column` on: 4, or 2 where the values end before.

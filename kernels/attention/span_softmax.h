@@ -61,7 +61,8 @@ inline F32x16 scale_and_mask(float* s, int64_t keys, int64_t computed, int64_t c
 }
 
 /// Probabilities of scores s [keys][16 rows], rounded to bfloat16, as tiles [keys / 32][16 rows][32
-/// keys]; keys is a multiple of 32.
+/// keys]; keys is a multiple of 32. Without kExact the sum of the unrounded ones is left out: zero.
+template <typename Rounding, bool kExact>
 inline TileSums probabilities(const float* s, int64_t keys, F32x16 largest, BFloat16* tiles) {
   alignas(64) uint32_t pairs[(kAttentionSpan / 2) * kTileRows];
   F32x16 sum[16], exact[16];
@@ -69,14 +70,15 @@ inline TileSums probabilities(const float* s, int64_t keys, F32x16 largest, BFlo
   for (int64_t c = 0; c < 16; c += 2) {
     F32x16 rounded0 = zero16(), rounded1 = zero16(), full0 = zero16(), full1 = zero16();
     for (int64_t j = c; j < keys; j += 16) {
-      const F32x16 p0 = exp16_below(sub16(load16(s + 16 * j), shift));
-      const F32x16 p1 = exp16_below(sub16(load16(s + 16 * j + 16), shift));
-      const F32x16 r0 = round_bf16(p0), r1 = round_bf16(p1);
-      full0 = add16(full0, p0);
-      full1 = add16(full1, p1);
-      rounded0 = add16(rounded0, r0);
-      rounded1 = add16(rounded1, r1);
-      store_pairs(pairs + 8 * j, r0, r1);
+      F32x16 p0 = exp16_below(sub16(load16(s + 16 * j), shift));
+      F32x16 p1 = exp16_below(sub16(load16(s + 16 * j + 16), shift));
+      if constexpr (kExact) {
+        full0 = add16(full0, p0);
+        full1 = add16(full1, p1);
+      }
+      Rounding::round_pairs(p0, p1, pairs + 8 * j);
+      rounded0 = add16(rounded0, p0);
+      rounded1 = add16(rounded1, p1);
     }
     sum[c] = rounded0;
     sum[c + 1] = rounded1;
@@ -87,7 +89,7 @@ inline TileSums probabilities(const float* s, int64_t keys, F32x16 largest, BFlo
     transpose16(pairs + block * 256, 64,
                 reinterpret_cast<uint32_t*>(tiles + block * kTileElements));
   }
-  return {largest, fold_chains(sum), fold_chains(exact)};
+  return {largest, fold_chains(sum), kExact ? fold_chains(exact) : zero16()};
 }
 
 /// How the outputs of two states are weighted when they become one.

@@ -28,6 +28,7 @@ bool amx_available() {
   if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return false;
   constexpr uint32_t kAmxBf16 = 1u << 22, kAmxTile = 1u << 24;
   if ((d & kAmxBf16) == 0 || (d & kAmxTile) == 0) return false;
+  if (!__builtin_cpu_supports("avx512bf16")) return false;  // kernels round with it beside AMX
   uint32_t low = 0, high = 0;
   __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
   constexpr uint32_t kTileState = 3u << 17;

@@ -16,8 +16,7 @@ constexpr float kLeast = 0x1p-100f;
 using FastDecode = void (*)(const uint8_t*, int64_t, float, BFloat16*);
 int64_t decode_fast(FastDecode decode, const uint8_t* codes, int64_t count, float scale,
                     BFloat16* out) {
-  static const bool available = __builtin_cpu_supports("avx512bf16") != 0;
-  if (!available) return 0;
+  if (!avx512bf16::decodes_by_table()) return 0;
   decode(codes, count / 32 * 32, scale, out);
   return count / 32 * 32;
 }

@@ -17,7 +17,9 @@ void kv_decode(const KvEntryShape& shape, const std::byte* entry, int64_t column
 }  // namespace mole::kernels::avx512
 
 namespace mole::kernels::avx512bf16 {
-/// `count` codes, a multiple of 32, times `scale`: for processors with AVX512-BF16.
+/// Whether this processor has what the next two need: AVX512-BF16 and AVX512-VBMI.
+bool decodes_by_table();
+/// `count` codes, a multiple of 32, times `scale`. int8 codes are -127 to 127, as they are written.
 void decode_int8(const uint8_t* codes, int64_t count, float scale, BFloat16* out);
 void decode_e4m3(const uint8_t* codes, int64_t count, float scale, BFloat16* out);
 }  // namespace mole::kernels::avx512bf16
