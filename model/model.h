@@ -13,12 +13,31 @@
 #include "base/status.h"
 #include "model/kv_cache.h"
 
+namespace mole::kernels {
+class ThreadTeam;
+}
+
 namespace mole::model {
 
 /// MLA has two arithmetics whose roundings differ. Which one a token gets follows only from what it
 /// is in its request: prompt tokens are kExpanded, generated tokens kAbsorbed, also when they are
 /// recomputed after pre-emption. (Architectures with one arithmetic ignore it.)
 enum class AttentionForm : uint8_t { kExpanded, kAbsorbed };
+
+/// A wave: prompt tokens that pass the layers over several steps, some layers in each, so that a
+/// long chunk costs a step no more than it has time for and its context is expanded once for all of
+/// its rows. In each of these steps its sequences are the last ones, with the same tokens,
+/// positions and pages, the layers go on where the last step left them (0 begins a new wave, and
+/// the old one, if any, is forgotten), and only when the last layer is passed may its rows be among
+/// logit_rows. Until then the entries at its positions are not to be read. The model keeps the
+/// rows' hidden states from step to step; a sequence may be left out from some step on.
+struct WavePass {
+  int32_t num_sequences = 0;             // the last so many of the step, kExpanded; 0 = no wave
+  int32_t begin_layer = 0;               // layers [begin_layer, end_layer) of
+  int32_t end_layer = 0;                 // [0, num_layers)
+  std::span<const int32_t> places = {};  // [num_sequences]: where the states of a sequence's rows
+                                         // begin, counted in rows; they don't overlap
+};
 
 /// One step's tokens, flat. T tokens of S sequences; a sequence's tokens are consecutive positions.
 /// A sequence never mixes forms in one step.
@@ -32,6 +51,7 @@ struct StepInput {
                                           // entry p / kBlockTokens; unused entries are -1
   int32_t blocks_per_sequence = 0;
   std::span<const int32_t> logit_rows;  // [R], ascending rows of [0, T) whose logits are wanted
+  WavePass wave = {};
 };
 
 struct StepOutput {
@@ -61,7 +81,7 @@ struct DraftInput {
   StepInput step;                 // T rows
   std::span<const int32_t> rows;  // [T], rows of the earlier call, each in [0, its T)
   DraftSource source = DraftSource::kForward;
-};
+};  // a step of drafts has no wave; rows of a wave can be gone on from in the step that ends it
 
 struct ModelInfo {
   std::string architecture;  // "deepseek_v3", …
@@ -93,7 +113,7 @@ class Model {
 
   /// Computes one step: writes the new tokens' entries to `cache`, attends, and fills `output`.
   /// Promise: row bits depend only on the row's own sequence (ids, positions, forms), never on the
-  /// other sequences, on how the prompt was cut in chunks, or on the number of threads.
+  /// other sequences, on how the prompt was cut in chunks or waves, or on the number of threads.
   /// Thread: one caller at a time. Errors: kInternal.
   virtual Status forward(const StepInput& input, KvCache& cache, StepOutput* output) = 0;
 
@@ -106,6 +126,10 @@ class Model {
   virtual Status draft(const DraftInput& /*input*/, KvCache& /*cache*/, StepOutput* /*output*/) {
     return absl::UnimplementedError("this model has no multi-token-prediction module");
   }
+
+  /// The workers that compute forward, for whoever has work for them between two calls; null if
+  /// there are none.
+  virtual kernels::ThreadTeam* workers() { return nullptr; }
 
   /// Tokens routed to each expert since the last call, [num_moe_layers * num_experts]; then zeroed.
   virtual std::vector<int64_t> take_expert_loads() { return {}; }

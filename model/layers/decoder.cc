@@ -66,13 +66,30 @@ kernels::Delta Decoder::run_layer(DecoderLayer& layer, const kernels::Delta& bef
       kernels::add_rms_norm(x, attended, layer.post_attention_norm.get(), eps()), step);
 }
 
-at::Tensor Decoder::hidden(std::span<const TokenId> ids, StepContext& step) {
-  at::Tensor x = kernels::embedding(ids, *embedding_);
+at::Tensor Decoder::embed(std::span<const TokenId> ids) {
+  return kernels::embedding(ids, *embedding_);
+}
+
+void Decoder::run_layers(int32_t begin, int32_t end, at::Tensor& x, StepContext& step) {
+  if (begin == end) return;
   kernels::Delta delta;  // of the last half layer, not yet in x
-  for (size_t i = 0; i < layers_.size(); ++i) {
-    delta = run_layer(layers_[i], delta, x, step, static_cast<int32_t>(i));
+  for (int32_t i = begin; i < end; ++i) {
+    delta = run_layer(layers_[static_cast<size_t>(i)], delta, x, step, i);
   }
   kernels::add_rms_norm(x, delta, nullptr, eps());
+}
+
+void Decoder::pass_over(int32_t begin, int32_t end, StepContext& step) const {
+  size_t loads = step.expert_loads.size();
+  for (int32_t i = begin; i < end; ++i) {
+    loads += static_cast<size_t>(layers_[static_cast<size_t>(i)].feed_forward->num_experts());
+  }
+  step.expert_loads.resize(loads, 0);
+}
+
+at::Tensor Decoder::hidden(std::span<const TokenId> ids, StepContext& step) {
+  at::Tensor x = embed(ids);
+  run_layers(0, info_.num_layers, x, step);
   return x;
 }
 

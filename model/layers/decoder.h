@@ -56,9 +56,16 @@ class Decoder {
   const ModelInfo& info() const { return info_; }
   ModelInfo& mutable_info() { return info_; }  // while loading
   float eps() const { return config_.rms_norm_eps; }
+  int64_t hidden_size() const { return config_.hidden_size; }
 
   /// ids [T] -> hidden states [T, D] after the last layer, before the final norm.
   at::Tensor hidden(std::span<const TokenId> ids, StepContext& step);
+  /// ids [T] -> [T, D], what the first layer takes.
+  at::Tensor embed(std::span<const TokenId> ids);
+  /// Hidden states x [T, D] through layers [begin, end), with the same bits wherever they are cut.
+  void run_layers(int32_t begin, int32_t end, at::Tensor& x, StepContext& step);
+  /// Reports no tokens to the experts of these layers, where run_layers would report some.
+  void pass_over(int32_t begin, int32_t end, StepContext& step) const;
   /// The final norm of rows [R, D]; what the head is multiplied with.
   at::Tensor normalize(const at::Tensor& hidden);
   /// One pass of the multi-token-prediction module: ids [T] follow the rows of state [T, D] ->

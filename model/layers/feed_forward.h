@@ -20,6 +20,8 @@ class FeedForward {
   /// to `step`.
   virtual kernels::Delta forward(const at::Tensor& x, StepContext& step) = 0;
   virtual int64_t resident_bytes() const = 0;
+  /// Loads that forward reports, one an expert; 0 if it has none.
+  virtual int32_t num_experts() const { return 0; }
 };
 
 /// down(silu(gate x) * up x), tensors prefix + "gate_proj.weight", "up_proj.weight",
@@ -49,6 +51,7 @@ class MoeFeedForward final : public FeedForward {
                  ParameterFactory& parameters);
   kernels::Delta forward(const at::Tensor& x, StepContext& step) override;
   int64_t resident_bytes() const override;
+  int32_t num_experts() const override { return router_.num_experts; }
 
  private:
   /// Appends this layer's tokens per expert to step.expert_loads.

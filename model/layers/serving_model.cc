@@ -7,6 +7,7 @@
 #include <exception>
 
 #include "kernels/torch/ops.h"
+#include "kernels/torch/team.h"
 #include "kernels/torch/tensors.h"
 #include "model/layers/step_check.h"
 
@@ -50,7 +51,12 @@ Status ServingModel::run(const StepInput& input, KvCache& cache, StepOutput* out
   output->logits = {};
   MOLE_RETURN_IF_ERROR(fill_context(input, info(), cache, &step_));
   if (input.token_ids.empty()) return absl::OkStatus();
-  const at::Tensor hidden = decoder_->hidden(input.token_ids, step_);
+  at::Tensor hidden;
+  if (input.wave.num_sequences > 0) {
+    MOLE_ASSIGN_OR_RETURN(hidden, wave_.forward(input, cache, *decoder_, step_));
+  } else {
+    hidden = decoder_->hidden(input.token_ids, step_);
+  }
   for (size_t i = 0; i < step_.expert_loads.size(); ++i) loads_[i] += step_.expert_loads[i];
   if (info().num_mtp_layers > 0) hidden_ = hidden;
   if (input.logit_rows.empty()) return absl::OkStatus();
@@ -94,6 +100,8 @@ Status ServingModel::run_draft(const DraftInput& input, KvCache& cache, StepOutp
   output->logits = {draft_logits_.data_ptr<float>(), static_cast<size_t>(draft_logits_.numel())};
   return absl::OkStatus();
 }
+
+kernels::ThreadTeam* ServingModel::workers() { return &kernels::team(); }
 
 std::vector<int64_t> ServingModel::take_expert_loads() {
   std::vector<int64_t> taken(loads_.size(), 0);

@@ -7,6 +7,7 @@
 #include "kernels/torch/tensor_pool.h"
 #include "model/layers/decoder.h"
 #include "model/layers/step_context.h"
+#include "model/layers/wave.h"
 #include "model/model.h"
 
 namespace mole::model {
@@ -19,6 +20,7 @@ class ServingModel final : public Model {
   const ModelInfo& info() const override { return decoder_->info(); }
   Status forward(const StepInput& input, KvCache& cache, StepOutput* output) override;
   Status draft(const DraftInput& input, KvCache& cache, StepOutput* output) override;
+  kernels::ThreadTeam* workers() override;
   std::vector<int64_t> take_expert_loads() override;
 
  private:
@@ -28,6 +30,7 @@ class ServingModel final : public Model {
   std::unique_ptr<Decoder> decoder_;
   kernels::TensorPool pool_;  // outlives every tensor below
   StepContext step_;
+  Wave wave_;
   at::Tensor logits_;        // of the last forward
   at::Tensor hidden_;        // of all its rows, before the final norm; with a module only
   at::Tensor draft_logits_;  // of the last draft

@@ -73,6 +73,42 @@ Status check_segment(const StepInput& input, const Segment& segment, const Model
 
 }  // namespace
 
+StepInput without_wave(const StepInput& input) {
+  const size_t sequences = input.forms.size() - static_cast<size_t>(input.wave.num_sequences);
+  const auto rows = static_cast<size_t>(input.sequence_starts[sequences]);
+  return {.token_ids = input.token_ids.first(rows),
+          .positions = input.positions.first(rows),
+          .sequence_starts = input.sequence_starts.first(sequences + 1),
+          .forms = input.forms.first(sequences),
+          .block_tables =
+              input.block_tables.first(sequences * static_cast<size_t>(input.blocks_per_sequence)),
+          .blocks_per_sequence = input.blocks_per_sequence,
+          .logit_rows = {}};
+}
+
+Status check_wave(const StepInput& input, const ModelInfo& info) {
+  const WavePass& wave = input.wave;
+  const size_t sequences = input.forms.size();
+  if (wave.num_sequences < 0 || static_cast<size_t>(wave.num_sequences) > sequences ||
+      wave.places.size() != static_cast<size_t>(wave.num_sequences)) {
+    return refuse("a wave has not one place a sequence");
+  }
+  if (wave.begin_layer < 0 || wave.begin_layer >= wave.end_layer ||
+      wave.end_layer > info.num_layers) {
+    return refuse("a wave's layers are not of the model");
+  }
+  const size_t first = sequences - wave.places.size();
+  for (size_t s = first; s < sequences; ++s) {
+    if (input.forms[s] != AttentionForm::kExpanded) return refuse("a wave is not of prompts");
+    if (wave.places[s - first] < 0) return refuse("a place of a wave is negative");
+  }
+  if (wave.end_layer < info.num_layers && !input.logit_rows.empty() &&
+      input.logit_rows.back() >= input.sequence_starts[first]) {
+    return refuse("logits of a wave that is not at its end");
+  }
+  return absl::OkStatus();
+}
+
 Status fill_context(const StepInput& input, const ModelInfo& info, KvCache& cache,
                     StepContext* step) {
   MOLE_RETURN_IF_ERROR(check_cache(info, cache.shape()));

@@ -14,6 +14,11 @@ namespace mole::model {
 Status fill_context(const StepInput& input, const ModelInfo& info, KvCache& cache,
                     StepContext* step);
 
+/// The step without its wave, and without logits. Requires a wave that check_wave() accepts.
+StepInput without_wave(const StepInput& input);
+/// Checks what WavePass asks for. Errors: kInternal, naming what is wrong.
+Status check_wave(const StepInput& input, const ModelInfo& info);
+
 /// kInternal, as every step that can't be done.
 Status refuse_step(const std::string& what);
 
