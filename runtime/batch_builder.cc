@@ -41,9 +41,15 @@ model::StepInput BatchBuilder::build(const StepPlan& plan) {
                    block_tables_.begin() + static_cast<ptrdiff_t>(i * width),
                    [](BlockId block) { return block.value; });
   }
-  return {token_ids_, positions_,    sequence_starts_,
-          forms_,     block_tables_, static_cast<int32_t>(width),
-          logit_rows_};
+  return {
+      .token_ids = token_ids_,
+      .positions = positions_,
+      .sequence_starts = sequence_starts_,
+      .forms = forms_,
+      .block_tables = block_tables_,
+      .blocks_per_sequence = static_cast<int32_t>(width),
+      .logit_rows = logit_rows_,
+      .wave = {plan.wave.num_chunks, plan.wave.begin_layer, plan.wave.end_layer, plan.wave.places}};
 }
 
 void BatchBuilder::add_tokens(const PlannedChunk& chunk) {

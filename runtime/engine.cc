@@ -57,6 +57,7 @@ struct Engine::Impl {
     metrics.max_num_batched_tokens.set(options.max_num_batched_tokens);
     metrics.max_queued_requests.set(options.max_queued_requests);
     metrics.max_queued_tokens.set(static_cast<double>(options.max_queued_tokens));
+    metrics.max_prefill_wave_tokens.set(options.prefill_wave_tokens);
     metrics.target_inter_token.set(static_cast<double>(options.target_itl_us) * 1e-6);
     metrics.engine_healthy.set(1);
     last_step_us = clock->now_us();

@@ -47,6 +47,9 @@ struct EngineOptions {
   /// off.
   int64_t target_itl_us = 0;
   int32_t prefill_chunk_min = 16;  // prompt tokens of a step, whatever the target
+  /// With a target, prompts pass the layers over several steps, up to so many tokens together; 0 =
+  /// each step computes a chunk to the end.
+  int32_t prefill_wave_tokens = 1024;
   SpeculativeMethod speculative_method = SpeculativeMethod::kNone;
   int32_t num_speculative_tokens = 4;  // drafts of a sequence in one step at most
   int32_t prompt_lookup_min = 2;       // n-gram drafts: tokens that must agree at least,

@@ -10,7 +10,6 @@
 #include "runtime/cache_shape.h"
 #include "runtime/injected_bug.h"
 #include "runtime/limits.h"
-#include "runtime/sample_context.h"
 #include "runtime/stop_conditions.h"
 #include "runtime/validate.h"
 
@@ -38,6 +37,8 @@ SchedulerOptions scheduler_options(const EngineOptions& options, const model::Mo
           .queue_wait_max_us = options.queue_wait_max_us,
           .target_itl_us = options.target_itl_us,
           .prefill_chunk_min = options.prefill_chunk_min,
+          .prefill_wave_tokens = options.prefill_wave_tokens,
+          .num_layers = info.num_layers,
           .max_draft_rows = options.draft_tokens_max() > 0 ? more_logit_rows(options, info) : 0};
 }
 
@@ -66,7 +67,8 @@ EngineCore::EngineCore(std::unique_ptr<model::Model> model, const EngineOptions&
       scheduler_(scheduler_options(options, model_->info())),
       step_times_(expert_share(model_->info())),
       builder_(builder_options(options, model_->info())),
-      sampler_(model_->info().vocab_size),
+      sampler_(model_->info().vocab_size, builder_options(options, model_->info()).max_logit_rows,
+               model_->workers()),
       plans_(options.step_history, kChunksPerSequenceMax * options.max_num_seqs) {
   if (options.speculative_method == SpeculativeMethod::kMtp) {
     mtp_drafter_ = std::make_unique<MtpDrafter>(builder_options(options, model_->info()),
@@ -114,6 +116,7 @@ Status EngineCore::step() {
     const size_t wanted = input.logit_rows.size() * static_cast<size_t>(model_info().vocab_size);
     if (!status.ok()) return annotate(status, "the model failed");
     MOLE_CHECK_EQ(output.logits.size(), wanted);
+    choose_tokens(plan, output);
     publish(plan, output);
     MOLE_RETURN_IF_ERROR(propose_drafts(plan));
   }
@@ -155,20 +158,22 @@ void EngineCore::note_started(const StepPlan& plan) {
 }
 
 void EngineCore::publish(const StepPlan& plan, const model::StepOutput& output) {
-  const float* logits = output.logits.data();
+  int32_t row = 0;
   for (const PlannedChunk& chunk : plan.chunks) {
     // Another sequence of the same request may have ended this one a moment ago.
-    if (chunk.sequence->state == SequenceState::kRunning) publish_chunk(chunk, logits);
-    logits += static_cast<ptrdiff_t>(chunk.num_logits) * model_info().vocab_size;
+    const bool runs = chunk.sequence->state == SequenceState::kRunning;
+    if (runs && chunk.ends) publish_chunk(chunk, output, row);
+    row += chunk.num_logits;
   }
 }
 
-void EngineCore::publish_chunk(const PlannedChunk& chunk, const float* logits) {
+void EngineCore::publish_chunk(const PlannedChunk& chunk, const model::StepOutput& output,
+                               int32_t row) {
   Sequence* sequence = chunk.sequence;
   scheduler_.computed(chunk);
-  Status status = publish_scored(chunk, logits);
+  Status status = publish_scored(chunk, row);
   if (status.ok() && chunk.samples) {
-    status = publish_run(chunk, logits + ptrdiff_t{chunk.num_scored()} * model_info().vocab_size);
+    status = publish_run(chunk, output, row + chunk.num_scored());
   } else if (status.ok() && sequence->request->request.sampling.max_tokens == 0 &&
              sequence->num_computed == sequence->num_tokens()) {
     end_sequence(sequence, FinishReason::kLength);
@@ -176,7 +181,7 @@ void EngineCore::publish_chunk(const PlannedChunk& chunk, const float* logits) {
   if (!status.ok()) fail_request(sequence->request, status);
 }
 
-Status EngineCore::publish_scored(const PlannedChunk& chunk, const float* logits) {
+Status EngineCore::publish_scored(const PlannedChunk& chunk, int32_t row) {
   Sequence* sequence = chunk.sequence;
   RequestState* request = sequence->request;
   const int32_t top = request->request.sampling.prompt_logprobs;
@@ -188,23 +193,26 @@ Status EngineCore::publish_scored(const PlannedChunk& chunk, const float* logits
     event.token = sequence->tokens.front();
     if (!send(sequence, event)) return absl::OkStatus();
   }
-  const auto vocab = static_cast<size_t>(model_info().vocab_size);
   event.has_logprobs = true;
-  for (int32_t i = 0; i < chunk.num_scored(); ++i, logits += vocab) {
-    event.token = sequence->tokens[static_cast<size_t>(chunk.logits_first + i + 1)];
-    MOLE_ASSIGN_OR_RETURN(event.logprobs, scorer_.score({logits, vocab}, event.token, top));
+  for (int32_t i = 0; i < chunk.num_scored(); ++i) {
+    Choice* scored = sampler_.find(row + i);
+    MOLE_CHECK(scored != nullptr);
+    event.token = *scored->token;
+    MOLE_ASSIGN_OR_RETURN(event.logprobs, std::move(scored->logprobs));
     if (!send(sequence, event)) return absl::OkStatus();
   }
   return absl::OkStatus();
 }
 
 // Samples the next token, and goes on behind it as long as it is the one that was drafted: then the
-// row that follows was computed for it. `logits` of the sequence's last token, then of its drafts.
-Status EngineCore::publish_run(const PlannedChunk& chunk, const float* logits) {
+// row that follows was computed for it. `row` is that of the sequence's last token, then come those
+// of its drafts.
+Status EngineCore::publish_run(const PlannedChunk& chunk, const model::StepOutput& output,
+                               int32_t row) {
   Sequence* sequence = chunk.sequence;
   int32_t accepted = 0;
-  for (int32_t i = 0;; ++i, logits += model_info().vocab_size) {
-    MOLE_RETURN_IF_ERROR(publish_sampled(sequence, logits));
+  for (int32_t i = 0;; ++i) {
+    MOLE_RETURN_IF_ERROR(publish_sampled(sequence, output, row + i));
     if (i == chunk.num_drafts || sequence->state != SequenceState::kRunning) break;
     const bool right = sequence->tokens.back() == sequence->drafts[static_cast<size_t>(i)];
     if (!right && !(injected(InjectedBug::kAcceptsWrongDraft) && i == 0)) break;
@@ -237,19 +245,24 @@ Status EngineCore::propose_drafts(const StepPlan& plan) {
   return absl::OkStatus();
 }
 
-Status EngineCore::publish_sampled(Sequence* sequence, const float* logits) {
+Status EngineCore::publish_sampled(Sequence* sequence, const model::StepOutput& output,
+                                   int32_t row) {
   if (sequence->state != SequenceState::kRunning)
     return absl::OkStatus();  // its reader was too slow
   const SamplingParams& sampling = sequence->request->request.sampling;
-  const std::span<const float> row(logits, static_cast<size_t>(model_info().vocab_size));
   const std::span<const TokenId> eos = model_info().eos_token_ids;
-  const SampleContext context = sample_context(*sequence, eos);
+  Choice* chosen = sampler_.find(row);
+  Choice now;
+  if (chosen == nullptr) {
+    now = sampler_.choose(sampled_row(*sequence, logits_row(output, row), 0));
+    chosen = &now;
+  }
   StreamEvent event;
   event.index = sequence->index;
-  MOLE_ASSIGN_OR_RETURN(event.token, sampler_.sample(row, context));
+  MOLE_ASSIGN_OR_RETURN(event.token, chosen->token);
   if (sampling.logprobs >= 0) {
     event.has_logprobs = true;
-    MOLE_ASSIGN_OR_RETURN(event.logprobs, scorer_.score(row, event.token, sampling.logprobs));
+    MOLE_ASSIGN_OR_RETURN(event.logprobs, std::move(chosen->logprobs));
   }
   scheduler_.append(sequence, event.token);
   note_token_time(sequence);
@@ -383,6 +396,7 @@ void EngineCore::refresh_gauges() {
   metrics_->kv_utilization_ratio.set(static_cast<double>(pool.num_used()) / pool.num_blocks());
   metrics_->prefix_cache_blocks.set(scheduler_.prefix_cache().num_published());
   metrics_->sequences_running.set(scheduler_.num_running());
+  metrics_->prefill_wave_tokens.set(scheduler_.wave().num_rows());
   metrics_->requests_waiting.set(queued);
   metrics_->requests_running.set(static_cast<double>(scheduler_.num_requests() - queued));
 }

@@ -14,11 +14,10 @@
 #include "runtime/batch_builder.h"
 #include "runtime/engine.h"
 #include "runtime/engine_metrics.h"
-#include "runtime/logprobs.h"
 #include "runtime/mtp_drafter.h"
 #include "runtime/plan_recorder.h"
-#include "runtime/sampler.h"
 #include "runtime/scheduler.h"
+#include "runtime/step_sampler.h"
 #include "runtime/step_time_model.h"
 
 namespace mole::runtime {
@@ -72,11 +71,16 @@ class EngineCore {
  private:
   void note_started(const StepPlan& plan);
   void end_expired(const StepPlan& plan);
+  void choose_tokens(const StepPlan& plan, const model::StepOutput& output);
+  void add_rows(const PlannedChunk& chunk, const model::StepOutput& output, int32_t row);
+  std::span<const float> logits_row(const model::StepOutput& output, int32_t row) const;
+  StepSampler::Row sampled_row(const Sequence& sequence, std::span<const float> logits,
+                               int32_t ahead) const;
   void publish(const StepPlan& plan, const model::StepOutput& output);
-  void publish_chunk(const PlannedChunk& chunk, const float* logits);
-  Status publish_scored(const PlannedChunk& chunk, const float* logits);
-  Status publish_run(const PlannedChunk& chunk, const float* logits);
-  Status publish_sampled(Sequence* sequence, const float* logits);
+  void publish_chunk(const PlannedChunk& chunk, const model::StepOutput& output, int32_t row);
+  Status publish_scored(const PlannedChunk& chunk, int32_t row);
+  Status publish_run(const PlannedChunk& chunk, const model::StepOutput& output, int32_t row);
+  Status publish_sampled(Sequence* sequence, const model::StepOutput& output, int32_t row);
   Status propose_drafts(const StepPlan& plan);
   bool send(Sequence* sequence, StreamEvent event);
   void note_token_time(Sequence* sequence);
@@ -99,9 +103,8 @@ class EngineCore {
   Scheduler scheduler_;
   StepTimeModel step_times_;
   BatchBuilder builder_;
-  Sampler sampler_;
+  StepSampler sampler_;
   std::unique_ptr<MtpDrafter> mtp_drafter_;  // null unless drafts come from the model's module
-  LogprobScorer scorer_;
   std::vector<std::unique_ptr<RequestState>> requests_;
   Notices notices_;
   const StepPlan* plan_ = nullptr;

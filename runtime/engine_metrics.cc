@@ -55,6 +55,9 @@ EngineMetrics::EngineMetrics(Metrics* m) : swap(m) {
   max_queued_tokens = m->gauge("limit_waiting_tokens", "Bound of waiting_tokens.");
   target_inter_token =
       m->gauge("limit_inter_token_seconds", "Wanted bound of inter_token_latency, 0 = none.");
+  prefill_wave_tokens =
+      m->gauge("prefill_wave_tokens", "Prompt tokens that are between two layers of the model.");
+  max_prefill_wave_tokens = m->gauge("limit_prefill_wave_tokens", "Bound of prefill_wave_tokens.");
   engine_healthy =
       m->gauge("engine_healthy", "1 while the engine serves, 0 after it failed.", {{"rank", "0"}});
   moe_imbalance_ratio = m->gauge(

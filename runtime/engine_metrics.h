@@ -25,6 +25,7 @@ struct EngineMetrics {
   Gauge kv_blocks_used, kv_blocks_total, kv_utilization_ratio, prefix_cache_blocks;
   Gauge max_num_seqs, max_num_batched_tokens, max_queued_requests, max_queued_tokens;
   Gauge target_inter_token;
+  Gauge prefill_wave_tokens, max_prefill_wave_tokens;
   Gauge engine_healthy, moe_imbalance_ratio;
 
   Counter prefix_cache_queries, prefix_cache_hits;

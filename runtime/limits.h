@@ -32,6 +32,9 @@ inline constexpr int32_t kOldestPrefillShare = 4;
 /// A step that no sequence waits in for its next token may take so many times the target: small
 /// chunks waste work, but a request that arrives meanwhile must wait for the step's end.
 inline constexpr double kTargetsPerIdleStep = 4;
+/// A wave has no more tokens than that so many of its layers fit the time that its first step has
+/// for it: a step ends with a whole layer, and loses up to one.
+inline constexpr double kWaveLayersPerStep = 4;
 /// Prompt tokens of a step beside decodes, and without any, while a target is set and nothing is
 /// known yet about what steps cost.
 inline constexpr int32_t kUnknownCostTokens = 64;

@@ -46,7 +46,7 @@ MtpDrafter::MtpDrafter(const BatchBuilderOptions& options, int32_t drafts_max)
 }
 
 StatusOr<int32_t> MtpDrafter::draft(const StepPlan& plan, double chance_min, model::Model& model,
-                                    model::KvCache& cache, Sampler& sampler) {
+                                    model::KvCache& cache, StepSampler& sampler) {
   begin();
   add_step_rows(plan, chance_min);
   int32_t drafted = 0;
@@ -80,7 +80,7 @@ void MtpDrafter::add_step_rows(const StepPlan& plan, double chance_min) {
     const int32_t first_row = next_row;
     next_row += chunk.count;
     Sequence* sequence = chunk.sequence;
-    if (sequence->state != SequenceState::kRunning) continue;
+    if (sequence->state != SequenceState::kRunning || !chunk.ends) continue;
     sequence->drafts.clear();
     for (int32_t position = chunk.first; position < sequence->num_computed; ++position) {
       add_row(sequence->tokens[static_cast<size_t>(position) + 1], position,
@@ -133,14 +133,22 @@ StatusOr<std::span<const float>> MtpDrafter::pass(DraftSource source, model::Mod
 
 // One more draft for each that wants it. A row that can't be sampled ends the sequence's drafts.
 void MtpDrafter::take_drafts(std::span<const float> logits, const model::ModelInfo& info,
-                             Sampler& sampler) {
+                             StepSampler& sampler) {
   const auto vocab = static_cast<size_t>(info.vocab_size);
+  sampler.begin();
+  for (size_t i = 0; i < active_.size(); ++i) {
+    const Sequence& sequence = *active_[i].sequence;
+    const auto drafted = static_cast<int32_t>(sequence.drafts.size());
+    sampler.add(static_cast<int32_t>(i),
+                {.logits = logits.subspan(i * vocab, vocab),
+                 .context = sample_context(sequence, info.eos_token_ids, drafted)});
+  }
+  sampler.run();
   for (size_t i = 0; i < active_.size(); ++i) {
     Active& active = active_[i];
     Sequence& sequence = *active.sequence;
     const auto ahead = static_cast<int32_t>(sequence.drafts.size()) + 1;
-    const auto token = sampler.sample(logits.subspan(i * vocab, vocab),
-                                      sample_context(sequence, info.eos_token_ids, ahead - 1));
+    const StatusOr<TokenId>& token = sampler.find(static_cast<int32_t>(i))->token;
     const bool room = sequence.num_computed + ahead <=
                       static_cast<int32_t>(sequence.blocks.size()) * kBlockTokens;
     if (token.ok()) sequence.drafts.push_back(*token);

@@ -12,8 +12,8 @@
 #include "base/status.h"
 #include "model/model.h"
 #include "runtime/batch_builder.h"
-#include "runtime/sampler.h"
 #include "runtime/step_plan.h"
+#include "runtime/step_sampler.h"
 
 namespace mole::runtime {
 
@@ -34,7 +34,7 @@ class MtpDrafter {
   /// model's forward of that plan, before its next. `chance_min` as for drafts_wanted(). Returns
   /// how many drafts were made. Errors: the model's.
   StatusOr<int32_t> draft(const StepPlan& plan, double chance_min, model::Model& model,
-                          model::KvCache& cache, Sampler& sampler);
+                          model::KvCache& cache, StepSampler& sampler);
 
  private:
   struct Active {
@@ -48,7 +48,8 @@ class MtpDrafter {
   void end_sequence(const Sequence& sequence, model::AttentionForm form);
   StatusOr<std::span<const float>> pass(model::DraftSource source, model::Model& model,
                                         model::KvCache& cache);
-  void take_drafts(std::span<const float> logits, const model::ModelInfo& info, Sampler& sampler);
+  void take_drafts(std::span<const float> logits, const model::ModelInfo& info,
+                   StepSampler& sampler);
   void add_draft_rows();
 
   const int32_t drafts_max_;

@@ -8,6 +8,7 @@ PlanRecorder::PlanRecorder(int32_t plans_max, int32_t chunks_max)
     : ring_(static_cast<size_t>(plans_max)) {
   for (Entry& entry : ring_) {
     entry.plan.chunks.reserve(static_cast<size_t>(chunks_max));
+    entry.plan.wave.places.reserve(static_cast<size_t>(chunks_max));
     entry.names.reserve(static_cast<size_t>(chunks_max));
   }
 }

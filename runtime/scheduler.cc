@@ -27,7 +27,10 @@ void erase_from(std::vector<Sequence*>* sequences, const Sequence* sequence) {
 }  // namespace
 
 Scheduler::Scheduler(const SchedulerOptions& options)
-    : options_(options), pool_(options.num_blocks), cache_(&pool_) {
+    : options_(options),
+      pool_(options.num_blocks),
+      cache_(&pool_),
+      wave_(options.num_layers, options.max_num_seqs) {
   MOLE_CHECK_GE(options.max_num_seqs, 1);
   MOLE_CHECK_GE(options.max_num_batched_tokens, options.max_num_seqs);
   MOLE_CHECK_GE(options.max_scored_rows, 1);
@@ -35,6 +38,7 @@ Scheduler::Scheduler(const SchedulerOptions& options)
   running_.reserve(static_cast<size_t>(options.max_num_seqs));
   prefills_.reserve(static_cast<size_t>(options.max_num_seqs));
   plan_.chunks.reserve(static_cast<size_t>(options.max_num_seqs));
+  plan_.wave.places.reserve(static_cast<size_t>(options.max_num_seqs));
 }
 
 void Scheduler::add(RequestState* request) {
@@ -99,6 +103,7 @@ void Scheduler::finish(Sequence* sequence, FinishReason reason) {
   RequestState* request = sequence->request;
   if (sequence->state == SequenceState::kRunning) erase_from(&running_, sequence);
   if (sequence->state == SequenceState::kWaiting) erase_from(&waiting_, sequence);
+  if (sequence->in_wave) wave_.leave(sequence);
   release_blocks(sequence);
   const bool led = sequence->state != SequenceState::kHeld;
   sequence->state = SequenceState::kFinished;
@@ -120,6 +125,7 @@ void Scheduler::finish(Sequence* sequence, FinishReason reason) {
 
 void Scheduler::preempt(Sequence* sequence) {
   erase_from(&running_, sequence);
+  if (sequence->in_wave && !injected(InjectedBug::kWaveKeepsTheLost)) wave_.leave(sequence);
   release_blocks(sequence);
   if (injected(InjectedBug::kStarvation)) sequence->rank.arrival = next_arrival_++;
   wait(sequence);

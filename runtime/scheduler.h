@@ -14,7 +14,10 @@
 //      at least 1 / kOldestPrefillShare of it, and prefill_chunk_min tokens; the others, and what
 //      the oldest lacks, go by priority, then shortest rest first. So a short prompt does not wait
 //      behind a long one, and a long one takes at most kOldestPrefillShare times as long as alone
-//      once it is the oldest.
+//      once it is the oldest. With a target, prompts that the step has no time for to their end go
+//      in a wave (prefill_wave.h): many tokens at once, which pass as many layers in each step as
+//      it has time for, at least one. A wave is not joined once it has begun; the next one begins
+//      with the oldest prompt.
 // The rest of the step is what max_num_batched_tokens leaves and, with a target for the time
 // between tokens, what keeps the predicted duration of the step within it (kTargetsPerIdleStep
 // times, if no sequence waits for its next token). The least chunk of the oldest prompt is not
@@ -33,6 +36,7 @@
 #include "base/clock.h"
 #include "runtime/block_pool.h"
 #include "runtime/page_swapper.h"
+#include "runtime/prefill_wave.h"
 #include "runtime/prefix_cache.h"
 #include "runtime/sequence.h"
 #include "runtime/step_plan.h"
@@ -45,9 +49,11 @@ struct SchedulerOptions {
   int32_t max_num_batched_tokens = 0;  // at least max_num_seqs
   int32_t max_scored_rows = 0;         // logit rows for scored prompt tokens in one step, >= 1
   TimeUs queue_wait_max_us = 0;
-  int64_t target_itl_us = 0;      // 0 = none
-  int32_t prefill_chunk_min = 1;  // tokens that the oldest prompt gets in any step, >= 1
-  int32_t max_draft_rows = 0;     // drafts in one step; 0 = no speculation
+  int64_t target_itl_us = 0;        // 0 = none
+  int32_t prefill_chunk_min = 1;    // tokens that the oldest prompt gets in any step, >= 1
+  int32_t prefill_wave_tokens = 0;  // of a wave; 0 = no waves
+  int32_t num_layers = 1;           // of the model; a wave needs two
+  int32_t max_draft_rows = 0;       // drafts in one step; 0 = no speculation
 };
 
 class Scheduler {
@@ -94,6 +100,7 @@ class Scheduler {
   const PrefixCache& prefix_cache() const { return cache_; }
   const std::vector<Sequence*>& running() const { return running_; }
   const std::vector<Sequence*>& waiting() const { return waiting_; }
+  const PrefillWave& wave() const { return wave_; }
 
  private:
   struct Budget {
@@ -112,10 +119,28 @@ class Scheduler {
   void admit(TimeUs now_us);
   bool try_start(Sequence* sequence, TimeUs now_us);
   void plan_prefills();
+  void plan_chunks();
   void limit_prefills();
+  /// Rows from which on a chunk costs more than what it must do first, expanding the `first`
+  /// entries before it again. Shorter ones would mostly repeat that work step after step.
+  int32_t worthwhile_rows(model::AttentionForm form, int32_t first) const;
+  static bool sooner_done(const Sequence* a, const Sequence* b);
   int32_t share_of_oldest(const Sequence& sequence) const;
   int32_t rows_in_time(model::AttentionForm form, int32_t first, int32_t most, bool grows) const;
   void grow_chunk(PlannedChunk* chunk);
+  int32_t wave_rows_max() const;
+  bool uses_waves() const;
+  void reserve_wave();
+  void plan_with_wave();
+  void plan_oldest();
+  bool fits(const Sequence& sequence) const;
+  void plan_whole_prompts();
+  void lead_wave(Sequence* sequence);
+  void fill_wave();
+  int32_t wave_room() const;
+  int32_t rows_for_wave(const Sequence& sequence, int32_t first, bool grows) const;
+  void take_for_wave(const Sequence& sequence, int32_t first, int32_t count);
+  void run_wave();
   void plan_logits();
   bool take_back_page();
   void take_back_writes(int32_t free_wanted);
@@ -134,6 +159,7 @@ class Scheduler {
   PrefixCache cache_;
   KeyMaker key_maker_;
   std::unique_ptr<PageSwapper> swapper_;
+  PrefillWave wave_;
   std::vector<Sequence*> running_;       // by rank
   std::vector<Sequence*> waiting_;       // by rank
   std::vector<RequestState*> requests_;  // with a live sequence, in no order

@@ -25,6 +25,7 @@ const StepPlan& Scheduler::plan(TimeUs now_us, const StepCost& cost) {
   if (swapper_ != nullptr) swapper_->poll();
   expire(now_us);
   plan_decodes();
+  reserve_wave();
   plan_drafts();
   admit(now_us);
   plan_prefills();
@@ -91,8 +92,9 @@ bool Scheduler::try_start(Sequence* sequence, TimeUs now_us) {
       blocks_for(sequence->num_tokens()) - static_cast<int32_t>(sequence->blocks.size());
   // One spare block for each that runs: else the next step would pre-empt what this one started.
   take_back_writes(needed + num_running());
-  if (needed + num_running() > cache_.num_free() ||
-      waits_for_pages(sequence, reusable / kBlockTokens, now_us)) {
+  const auto has_room = [&] { return needed + num_running() <= cache_.num_free(); };
+  // Pages that it asks for take blocks, also if it does not wait for them after all.
+  if (!has_room() || waits_for_pages(sequence, reusable / kBlockTokens, now_us) || !has_room()) {
     release_blocks(sequence);
     return false;
   }
@@ -113,6 +115,8 @@ bool Scheduler::try_start(Sequence* sequence, TimeUs now_us) {
 
 void Scheduler::plan_logits() {
   for (PlannedChunk& chunk : plan_.chunks) {
+    plan_.num_tokens += chunk.count;
+    if (!chunk.ends) continue;
     const Sequence& sequence = *chunk.sequence;
     const int32_t end = chunk.first + chunk.num_own();
     const int32_t scored = sequence.scored_in(chunk.first, end);
@@ -120,7 +124,6 @@ void Scheduler::plan_logits() {
         end == sequence.num_tokens() && sequence.request->request.sampling.max_tokens > 0;
     chunk.num_logits = scored + (chunk.samples ? 1 + chunk.num_drafts : 0);
     chunk.logits_first = scored > 0 ? std::max(chunk.first, sequence.num_scored) : end - 1;
-    plan_.num_tokens += chunk.count;
     plan_.num_logit_rows += chunk.num_logits;
   }
 }

@@ -14,16 +14,17 @@ using model::AttentionForm;
 // A chunk is never made longer than this only to be worth its context: others wait for it.
 constexpr int32_t kWorthwhileRowsMax = 512;
 
-/// Rows from which on a chunk costs more than what it must do first, expanding the `first` entries
-/// before it again. Shorter ones would mostly repeat that work step after step.
-int32_t worthwhile_rows(const StepCost& cost, AttentionForm form, int32_t first) {
-  const double row = cost.seconds[kExpandedRows], entries = cost.seconds[kExpandedContext] * first;
-  if (!cost.known || form != AttentionForm::kExpanded) return 1;
+}  // namespace
+
+int32_t Scheduler::worthwhile_rows(AttentionForm form, int32_t first) const {
+  if (!cost_.known || form != AttentionForm::kExpanded) return 1;
+  const double row = cost_.seconds[kExpandedRows] + cost_.seconds[kExpandedPairs] * first;
+  const double entries = cost_.seconds[kExpandedContext] * first;
   if (entries >= row * kWorthwhileRowsMax) return entries > 0 ? kWorthwhileRowsMax : 1;
   return std::max(1, static_cast<int32_t>(entries / row));
 }
 
-bool sooner_done(const Sequence* a, const Sequence* b) {
+bool Scheduler::sooner_done(const Sequence* a, const Sequence* b) {
   const auto key = [](const Sequence& sequence) {
     return std::tuple(sequence.rank.priority, sequence.num_tokens() - sequence.num_computed,
                       sequence.rank);
@@ -31,11 +32,14 @@ bool sooner_done(const Sequence* a, const Sequence* b) {
   return key(*a) < key(*b);
 }
 
-}  // namespace
-
 void Scheduler::plan_prefills() {
-  if (prefills_.empty() || left_.tokens == 0) return;
+  if (prefills_.empty() && wave_.empty()) return;
   limit_prefills();
+  if (uses_waves()) return plan_with_wave();
+  if (left_.tokens > 0) plan_chunks();
+}
+
+void Scheduler::plan_chunks() {
   Sequence* oldest = prefills_.front();  // those that ran before stand first, by rank
   const size_t oldest_chunk = plan_.chunks.size();
   plan_chunk(oldest, share_of_oldest(*oldest));
@@ -50,7 +54,7 @@ void Scheduler::plan_prefills() {
     const int32_t most = std::min(left_.tokens, chunk_limit(*sequence, first, left_.scored_rows));
     const AttentionForm form = sequence->next_form();
     const int32_t count = rows_in_time(form, first, most, false);
-    if (count < std::min(most, worthwhile_rows(cost_, form, first))) continue;
+    if (count < std::min(most, worthwhile_rows(form, first))) continue;
     if (count > 0) plan_chunk(sequence, count);
   }
 }
@@ -75,7 +79,7 @@ int32_t Scheduler::share_of_oldest(const Sequence& sequence) const {
   const int32_t fitting = rows_in_time(form, first, most, false);
   const int32_t share = (fitting + kOldestPrefillShare - 1) / kOldestPrefillShare;
   int32_t least = options_.prefill_chunk_min;
-  if (fitting < most) least = std::max(least, worthwhile_rows(cost_, form, first));
+  if (fitting < most) least = std::max(least, worthwhile_rows(form, first));
   return std::min(most, std::max(share, least));
 }
 

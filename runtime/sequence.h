@@ -51,6 +51,7 @@ struct Sequence {
   int32_t num_prompt = 0;
   int32_t num_computed = 0;  // tokens whose entries lie in `blocks`
   int32_t num_scored = 0;    // prompt positions whose logits were turned into log-probabilities
+  bool in_wave = false;      // its next prompt tokens are between two layers of the model
   int32_t passed_over = 0;   // sequences that started before this one although they rank behind it
 
   std::vector<BlockId> blocks;

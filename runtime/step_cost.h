@@ -28,6 +28,18 @@ enum StepFactor : size_t {
 };
 using StepFactors = std::array<double, kStepFactors>;
 
+/// The chunks of a wave, summed as those of a step. They pass `share` of the layers in it, and cost
+/// that share.
+struct WaveWork {
+  double share = 0;
+  int32_t rows = 0;
+  double context = 0;
+  double pairs = 0;
+
+  /// An expanded chunk of positions [first, first + count).
+  void add(int32_t first, int32_t count);
+};
+
 /// The chunks of one step, summed.
 struct StepWork {
   int32_t absorbed_rows = 0;
@@ -36,13 +48,14 @@ struct StepWork {
   double expanded_context = 0;
   double expanded_pairs = 0;
   int32_t module_drafts = 0;
+  WaveWork wave;  // beside the above
 
   /// A chunk of positions [first, first + count). Cutting a chunk in two gives the same sums but
   /// for expanded_context, which each part pays for itself.
   void add(model::AttentionForm form, int32_t first, int32_t count);
   /// An expanded chunk that ended before position `end` gets `more` rows.
   void grow_expanded(int32_t end, int32_t more);
-  bool empty() const { return absorbed_rows + expanded_rows == 0; }
+  bool empty() const { return absorbed_rows + expanded_rows + wave.rows == 0; }
   /// `expert_share`: a token's share of the routed experts, num_experts_per_token / num_experts.
   StepFactors factors(double expert_share) const;
 };

@@ -9,6 +9,8 @@ void StepPlan::clear() {
   expired.clear();
   num_tokens = num_logit_rows = num_preempted = num_drafts = num_decodes = 0;
   work = {};
+  wave.num_chunks = wave.begin_layer = wave.end_layer = 0;
+  wave.places.clear();
 }
 
 SequenceName name_of(const PlannedChunk& chunk) {
@@ -24,8 +26,12 @@ std::string StepPlan::to_json() const {
 std::string StepPlan::to_json(std::span<const SequenceName> names) const {
   std::ostringstream out;
   out << R"({"tokens":)" << num_tokens << R"(,"logit_rows":)" << num_logit_rows
-      << R"(,"preempted":)" << num_preempted << R"(,"expired":)" << expired.size()
-      << R"(,"chunks":[)";
+      << R"(,"preempted":)" << num_preempted << R"(,"expired":)" << expired.size();
+  if (wave.num_chunks > 0) {
+    out << R"(,"wave":{"chunks":)" << wave.num_chunks << R"(,"layers":[)" << wave.begin_layer << ","
+        << wave.end_layer << "]}";
+  }
+  out << R"(,"chunks":[)";
   const char* separator = "";
   for (size_t i = 0; i < chunks.size(); ++i) {
     const PlannedChunk& chunk = chunks[i];

@@ -22,10 +22,19 @@ struct PlannedChunk {
   int32_t num_logits = 0;    // first the prompt positions to score,
   bool samples = false;      // then, if `samples`, the sequence's last token and the drafts behind
   int32_t num_drafts = 0;    // it: the chunk's last so many tokens are the sequence's drafts
+  bool ends = true;          // false: part of a wave, of which layers are left for later steps
 
   int32_t num_scored() const { return num_logits - (samples ? 1 + num_drafts : 0); }
   /// Tokens of the sequence in the chunk, without drafts.
   int32_t num_own() const { return count - num_drafts; }
+};
+
+/// The plan's part of a wave (model::WavePass): its last `num_chunks` chunks, and their places.
+struct PlannedWave {
+  int32_t num_chunks = 0;
+  int32_t begin_layer = 0;
+  int32_t end_layer = 0;
+  std::vector<int32_t> places;
 };
 
 /// Which sequence a chunk is of, for when the sequence itself is gone.
@@ -42,7 +51,8 @@ struct ExpiredRequest {
 };
 
 struct StepPlan {
-  std::vector<PlannedChunk> chunks;  // decoding sequences first, each group by rank
+  std::vector<PlannedChunk> chunks;  // decoding sequences first, each group by rank; a wave last
+  PlannedWave wave;
   std::vector<ExpiredRequest> expired;
   int32_t num_tokens = 0;
   int32_t num_logit_rows = 0;

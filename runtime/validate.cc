@@ -109,7 +109,9 @@ namespace {
 Status check_pace(const EngineOptions& options) {
   MOLE_RETURN_IF_ERROR(
       check_range<int64_t>("target-itl-us", options.target_itl_us, 0, kTargetItlUsMax));
-  return check_range("prefill-chunk-min", options.prefill_chunk_min, 1, kPrefillChunkMinMax);
+  MOLE_RETURN_IF_ERROR(
+      check_range("prefill-chunk-min", options.prefill_chunk_min, 1, kPrefillChunkMinMax));
+  return check_range("prefill-wave-tokens", options.prefill_wave_tokens, 0, kNumBatchedTokensMax);
 }
 
 Status check_speculation(const EngineOptions& options, const model::ModelInfo& info) {

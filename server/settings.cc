@@ -55,6 +55,9 @@ void declare_step_options(Options& options, Settings* s) {
               "it, 0 = off");
   options.add("prefill-chunk-min", &s->prefill_chunk_min, 1, 65'536, "TOKENS",
               "prompt tokens of a step, whatever the target");
+  options.add("prefill-wave-tokens", &s->prefill_wave_tokens, 0, 1 << 20, "TOKENS",
+              "with a target: prompt tokens that pass the layers together over several steps, 0 = "
+              "each step computes a chunk through all layers");
   options.add_choice("speculative-method", &s->speculative_method, {"none", "ngram", "mtp"},
                      "tokens that are guessed and verified together: from what followed the same "
                      "few tokens before, or by the model's multi-token-prediction module");
@@ -126,6 +129,7 @@ runtime::EngineOptions engine_options(const Settings& settings) {
   options.step_history = static_cast<int32_t>(settings.step_history);
   options.target_itl_us = settings.target_itl_ms * 1'000;
   options.prefill_chunk_min = static_cast<int32_t>(settings.prefill_chunk_min);
+  options.prefill_wave_tokens = static_cast<int32_t>(settings.prefill_wave_tokens);
   options.speculative_method = speculative_method(settings.speculative_method);
   options.num_speculative_tokens = static_cast<int32_t>(settings.num_speculative_tokens);
   options.prompt_lookup_min = static_cast<int32_t>(settings.prompt_lookup_min);

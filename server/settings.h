@@ -29,6 +29,7 @@ struct Settings {
   int64_t max_num_batched_tokens = runtime::EngineOptions{}.max_num_batched_tokens;
   int64_t target_itl_ms = 0;
   int64_t prefill_chunk_min = runtime::EngineOptions{}.prefill_chunk_min;
+  int64_t prefill_wave_tokens = runtime::EngineOptions{}.prefill_wave_tokens;
   std::string speculative_method = "none";
   int64_t num_speculative_tokens = runtime::EngineOptions{}.num_speculative_tokens;
   int64_t prompt_lookup_min = runtime::EngineOptions{}.prompt_lookup_min;

@@ -39,6 +39,8 @@ class WarmEngine {
                     .queue_wait_max_us = 1'000'000,
                     .target_itl_us = 4000,
                     .prefill_chunk_min = 8,
+                    .prefill_wave_tokens = 100,
+                    .num_layers = 5,
                     .max_draft_rows = 32}),
         builder_({.max_tokens = 128,
                   .max_sequences = 8,
@@ -63,7 +65,9 @@ class WarmEngine {
     const StepPlan& plan = scheduler_.plan(0, step_times_.cost());
     preempted_ += plan.num_preempted;
     builder_.build(plan);
+    waves_ += plan.wave.num_chunks;
     for (const PlannedChunk& chunk : plan.chunks) {
+      if (!chunk.ends) continue;
       scheduler_.computed(chunk);
       if (chunk.samples) sample(chunk);
     }
@@ -73,6 +77,7 @@ class WarmEngine {
 
   bool idle() const { return scheduler_.idle(); }
   int64_t preempted() const { return preempted_; }
+  int64_t waves() const { return waves_; }
   int64_t accepted() const { return accepted_; }
 
  private:
@@ -106,7 +111,7 @@ class WarmEngine {
   std::vector<float> logits_;
   std::deque<std::unique_ptr<RequestState>> requests_;
   StepTimeModel step_times_{0.1};
-  int64_t preempted_ = 0, accepted_ = 0;
+  int64_t preempted_ = 0, accepted_ = 0, waves_ = 0;
 };
 
 TEST(AllocationTest, AWarmStepAllocatesNothing) {

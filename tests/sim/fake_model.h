@@ -4,11 +4,13 @@
 // gives other tokens. Costs a few nanoseconds per token and context entry.
 #pragma once
 
+#include <array>
 #include <bit>
 #include <cstdint>
 #include <cstring>
 #include <functional>
 #include <limits>
+#include <map>
 #include <set>
 #include <string>
 #include <utility>
@@ -50,6 +52,7 @@ inline void add_habit(TokenId last, float strength, float* logits, int32_t vocab
 }
 
 struct FakeModelOptions {
+  int32_t num_layers = 1;  // all with the same entries
   int32_t vocab_size = 97;
   int32_t context_length = 512;
   std::vector<TokenId> eos_token_ids = {1};
@@ -68,7 +71,7 @@ class FakeModel final : public model::Model {
     info_.architecture = "fake";
     info_.fingerprint = options.fingerprint;
     info_.vocab_size = options.vocab_size;
-    info_.num_layers = 1;
+    info_.num_layers = options.num_layers;
     info_.num_mtp_layers = options.mtp ? 1 : 0;
     info_.context_length = options.context_length;
     info_.kv_entry_elements = 2;  // one stamp of 64 bits
@@ -90,11 +93,15 @@ class FakeModel final : public model::Model {
     logits_.resize(input.logit_rows.size() * static_cast<size_t>(info_.vocab_size));
     written_.clear();
     next_logit_row_ = 0;
-    for (size_t s = 0; s + 1 < input.sequence_starts.size(); ++s) run_sequence(input, s, cache);
+    size_t passing = input.sequence_starts.size() - 1;  // sequences that pass the last layer
+    if (input.wave.num_sequences > 0 && !run_wave(input)) {
+      passing -= static_cast<size_t>(input.wave.num_sequences);
+    }
+    for (size_t s = 0; s < passing; ++s) run_sequence(input, s, cache);
     if (next_logit_row_ != input.logit_rows.size()) complain("logit rows out of order");
     output->logits = logits_;
     last_rows_.clear();
-    for (size_t row = 0; row < input.token_ids.size(); ++row) {
+    for (size_t row = 0; row < static_cast<size_t>(input.sequence_starts[passing]); ++row) {
       last_rows_.push_back({input.positions[row], 0, 0, false});
     }
     if (options_.on_forward) options_.on_forward(input);
@@ -162,7 +169,8 @@ class FakeModel final : public model::Model {
     row->context = fake_fold(row->context, row->stamp);
     std::byte* const to = slot(step, s, row->position, cache);
     if (!written_.insert(to).second) complain("two rows of a draft write the same slot");
-    std::memcpy(cache.layer(1) + (to - cache.layer(0)), &row->stamp, sizeof(row->stamp));
+    std::memcpy(cache.layer(info_.num_layers) + (to - cache.layer(0)), &row->stamp,
+                sizeof(row->stamp));
   }
 
   void add_draft_logits(const DraftRow& row, TokenId token) {
@@ -194,6 +202,43 @@ class FakeModel final : public model::Model {
     return cache.layer(0) + offset * static_cast<int64_t>(sizeof(uint64_t));
   }
 
+  // Rows of a wave carry their token, position and page from layer to layer. True if they have
+  // passed the last one.
+  bool run_wave(const model::StepInput& input) {
+    const model::WavePass& wave = input.wave;
+    const size_t sequences = input.forms.size();
+    const size_t first = sequences - static_cast<size_t>(wave.num_sequences);
+    if (wave.places.size() != static_cast<size_t>(wave.num_sequences)) complain("places of a wave");
+    if (wave.begin_layer != (wave.begin_layer == 0 ? 0 : wave_layer_) ||
+        wave.end_layer <= wave.begin_layer || wave.end_layer > info_.num_layers) {
+      complain("a wave's layers");
+    }
+    if (wave.begin_layer == 0) wave_rows_.clear();
+    std::set<int32_t> places;
+    for (size_t s = first; s < sequences; ++s) {
+      if (input.forms[s] != model::AttentionForm::kExpanded) complain("a wave is not of prompts");
+      for (int32_t row = input.sequence_starts[s]; row < input.sequence_starts[s + 1]; ++row) {
+        const int32_t place = wave.places[s - first] + row - input.sequence_starts[s];
+        if (!places.insert(place).second) complain("two rows of a wave in one place");
+        const auto at = static_cast<size_t>(row);
+        const int32_t page = input.positions[at] / model::kBlockTokens;
+        const bool known = page < input.blocks_per_sequence;
+        if (!known) complain("no page for a row of a wave");
+        const WaveRow now = {
+            input.token_ids[at], input.positions[at],
+            !known ? -1
+                   : input.block_tables[s * static_cast<size_t>(input.blocks_per_sequence) +
+                                        static_cast<size_t>(page)]};
+        if (wave.begin_layer == 0) wave_rows_[place] = now;
+        if (wave_rows_.count(place) == 0 || wave_rows_[place] != now) {
+          complain("a row of a wave is another in the next layer");
+        }
+      }
+    }
+    wave_layer_ = wave.end_layer;
+    return wave.end_layer == info_.num_layers;
+  }
+
   void run_sequence(const model::StepInput& input, size_t s, model::KvCache& cache) {
     const int32_t begin = input.sequence_starts[s], end = input.sequence_starts[s + 1];
     for (int32_t row = begin; row < end; ++row) {
@@ -209,7 +254,9 @@ class FakeModel final : public model::Model {
       const uint64_t stamp = fake_stamp(previous, token, position, input.forms[s]);
       std::byte* const to = slot(input, s, position, cache);
       if (!written_.insert(to).second) complain("two rows of a step write the same slot");
-      std::memcpy(to, &stamp, sizeof(stamp));
+      for (int32_t layer = 0; layer < info_.num_layers; ++layer) {
+        std::memcpy(cache.layer(layer) + (to - cache.layer(0)), &stamp, sizeof(stamp));
+      }
       if (next_logit_row_ < input.logit_rows.size() && input.logit_rows[next_logit_row_] == row) {
         write_logits(input, s, position, token, cache);
       }
@@ -234,8 +281,11 @@ class FakeModel final : public model::Model {
   const FakeModelOptions options_;
   model::ModelInfo info_;
   std::vector<float> logits_, draft_logits_;
-  std::vector<DraftRow> last_rows_;     // of the last forward or draft
-  std::set<const std::byte*> written_;  // slots of this step
+  using WaveRow = std::array<int32_t, 3>;  // token, position, block
+  std::map<int32_t, WaveRow> wave_rows_;   // by place
+  int32_t wave_layer_ = 0;                 // layers that they have passed
+  std::vector<DraftRow> last_rows_;        // of the last forward or draft
+  std::set<const std::byte*> written_;     // slots of this step
   size_t next_logit_row_ = 0;
   int64_t num_steps_ = 0;
   int64_t num_tokens_ = 0;  // of the last step

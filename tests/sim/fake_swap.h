@@ -112,7 +112,9 @@ class FakeSwapDevice final : public runtime::SwapDevice {
     return runtime::recover_pages(*store_, page_bytes_, fingerprint_, refused);
   }
   void start(model::KvCache* cache, std::function<void()> /*wake*/) override {
-    pages_ = std::make_unique<runtime::CachePages>(cache, 1);
+    const auto layer_bytes = static_cast<uint64_t>(cache->shape().block_bytes());
+    pages_ = std::make_unique<runtime::CachePages>(cache,
+                                                   static_cast<int32_t>(page_bytes_ / layer_bytes));
     MOLE_CHECK_EQ(page_bytes_, pages_->page_bytes());
   }
 

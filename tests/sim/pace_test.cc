@@ -18,7 +18,7 @@
 namespace mole::sim {
 namespace {
 
-constexpr int32_t kPromptMin = 16, kPromptMax = 8000, kRequests = 120;
+constexpr int32_t kPromptMin = 16, kPromptMax = 8000, kRequests = 120, kLayers = 27;
 
 // 2 cores and 2.4 of 16 billion parameters: a pass over the dense weights, the experts' share,
 // rows, the entries they read, prompt tokens, context to expand and pairs. Up to a tenth of noise.
@@ -61,11 +61,13 @@ class PacedEngine {
   explicit PacedEngine(int64_t target_itl_us) : metrics_(&registry_) {
     FakeModelOptions model;
     model.vocab_size = 31;
+    model.num_layers = kLayers;
     model.context_length = kPromptMax + 200;
     model.on_forward = [this](const model::StepInput& input) { let_time_pass(input); };
     runtime::EngineOptions options;
     options.max_num_seqs = 32;
-    options.kv_cache_bytes = int64_t{32} * (model.context_length + 64) * int64_t{sizeof(uint64_t)};
+    options.kv_cache_bytes =
+        int64_t{32} * kLayers * (model.context_length + 64) * int64_t{sizeof(uint64_t)};
     options.queue_wait_max_us = int64_t{1} << 40;
     options.target_itl_us = target_itl_us;
     auto fake = std::make_unique<FakeModel>(model);
@@ -101,10 +103,14 @@ class PacedEngine {
 
   void let_time_pass(const model::StepInput& input) {
     runtime::StepWork work;
-    for (size_t s = 0; s + 1 < input.sequence_starts.size(); ++s) {
+    const size_t steady = input.forms.size() - static_cast<size_t>(input.wave.num_sequences);
+    for (size_t s = 0; s < input.forms.size(); ++s) {
       const int32_t first = input.sequence_starts[s], rows = input.sequence_starts[s + 1] - first;
-      work.add(input.forms[s], input.positions[static_cast<size_t>(first)], rows);
+      const int32_t position = input.positions[static_cast<size_t>(first)];
+      if (s < steady) work.add(input.forms[s], position, rows);
+      if (s >= steady) work.wave.add(position, rows);
     }
+    work.wave.share = double{1} * (input.wave.end_layer - input.wave.begin_layer) / kLayers;
     const runtime::StepFactors factors = work.factors(6.0 / 64);
     const double seconds = std::inner_product(factors.begin(), factors.end(), kCosts.begin(), 0.0);
     const double noise = 1 + 0.1 * noise_.between(0, 1000) * 1e-3;

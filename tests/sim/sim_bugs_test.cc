@@ -55,7 +55,8 @@ INSTANTIATE_TEST_SUITE_P(
                       InjectedBug::kWrongFormHash, InjectedBug::kLostFinish,
                       InjectedBug::kStarvation, InjectedBug::kPageReusedWhileWritten,
                       InjectedBug::kPageNotVerified, InjectedBug::kPageOfAnother,
-                      InjectedBug::kAcceptsWrongDraft, InjectedBug::kIndexesRejectedDraft));
+                      InjectedBug::kAcceptsWrongDraft, InjectedBug::kIndexesRejectedDraft,
+                      InjectedBug::kWaveKeepsTheLost, InjectedBug::kWaveEndsEarly));
 
 TEST(SimulationFindsNothing, WithoutABug) {
   // Fewer seeds: sim_test runs them all on the real build.

@@ -100,6 +100,31 @@ std::string check_bounds(const Scheduler& scheduler, const runtime::StepPlan& pl
   return "";
 }
 
+std::string check_wave(const Scheduler& scheduler, const runtime::StepPlan& plan,
+                       const runtime::SchedulerOptions& options) {
+  const runtime::PrefillWave& wave = scheduler.wave();
+  if (wave.num_rows() > options.prefill_wave_tokens) return "too many tokens in a wave";
+  if (wave.empty() != (wave.next_layer() == 0)) return "an empty wave has begun, or one has not";
+  size_t in_wave = 0;
+  for (const Sequence* sequence : scheduler.running()) in_wave += sequence->in_wave ? 1 : 0;
+  if (in_wave != wave.members().size()) return "a sequence is lost by the wave, or twice in it";
+  for (const auto& member : wave.members()) {
+    const Sequence& sequence = *member.sequence;
+    if (!sequence.in_wave || sequence.state != runtime::SequenceState::kRunning) {
+      return "a sequence in the wave does not run";
+    }
+    if (sequence.num_computed != member.first ||
+        member.first + member.count > sequence.num_prompt) {
+      return "a sequence in the wave is somewhere else";
+    }
+  }
+  if (plan.wave.places.size() != static_cast<size_t>(plan.wave.num_chunks) ||
+      plan.chunks.size() < plan.wave.places.size()) {
+    return "the plan's part of the wave is wrong";
+  }
+  return "";
+}
+
 FairnessChecker::Key FairnessChecker::key_of(const Sequence& sequence) {
   return {sequence.request->request.id.value, sequence.index};
 }
@@ -121,6 +146,8 @@ void FairnessChecker::before_step(const Scheduler& scheduler) {
   for (const Sequence* sequence : scheduler.waiting()) waited_before_.push_back(key_of(*sequence));
   if (ran_before_.empty()) return;
   const Sequence* first = scheduler.running().front();
+  waves_begun_ = scheduler.wave().num_begun();
+  layers_passed_ = scheduler.wave().layers_passed();
   first_progress_ = {first->num_computed, first->num_generated()};
 }
 
@@ -135,7 +162,10 @@ std::string FairnessChecker::after_step(const Scheduler& scheduler) {
     if (!has(ran_before_, key)) started.push_back(key);
     passes_.erase(key);
     if (ran_before_.empty() || key != ran_before_.front()) continue;
-    if (std::pair(sequence->num_computed, sequence->num_generated()) == first_progress_) {
+    if (std::pair(sequence->num_computed, sequence->num_generated()) != first_progress_) continue;
+    const runtime::PrefillWave& wave = scheduler.wave();
+    const bool may_wait = sequence->in_wave || wave.num_begun() == waves_begun_;
+    if (!may_wait || wave.layers_passed() == layers_passed_) {
       return "the first sequence made no progress";
     }
   }

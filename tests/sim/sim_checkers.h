@@ -23,8 +23,14 @@ std::string check_swap(const runtime::Scheduler& scheduler);
 std::string check_bounds(const runtime::Scheduler& scheduler, const runtime::StepPlan& plan,
                          const runtime::SchedulerOptions& options);
 
+/// A wave: its members run, each is in it once and still where it joined, and it stays within its
+/// bound; what the plan says of it is its last chunks. Returns what is wrong, or "".
+std::string check_wave(const runtime::Scheduler& scheduler, const runtime::StepPlan& plan,
+                       const runtime::SchedulerOptions& options);
+
 /// Nobody starves: the first of those that run makes progress in every step and never loses its
-/// blocks, and nobody is passed over too often. Keeps its own book of who came when.
+/// blocks, and nobody is passed over too often. It may wait for a wave that began before it could
+/// join, but not for another. Keeps its own book of who came when.
 class FairnessChecker {
  public:
   explicit FairnessChecker(int32_t max_num_seqs) : max_num_seqs_(max_num_seqs) {}
@@ -50,6 +56,7 @@ class FairnessChecker {
   std::vector<Key> ran_before_;
   std::vector<Key> waited_before_;
   std::pair<int32_t, int32_t> first_progress_;  // computed, generated of the first that ran
+  int64_t waves_begun_ = 0, layers_passed_ = 0;
 };
 
 }  // namespace mole::sim

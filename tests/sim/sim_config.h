@@ -65,7 +65,6 @@ inline void draw_speculation(SimRandom& random, SimConfig* config) {
   engine.prompt_lookup_max = random.between(2, 4);
   config->model.habit = random.pick<float>({0, 6, 14});
   config->model.mtp = engine.speculative_method == SpeculativeMethod::kMtp;
-  if (config->model.mtp) engine.kv_cache_bytes *= 2;  // one more layer, as many blocks
 }
 
 inline SimConfig draw_config(uint64_t seed) {
@@ -103,6 +102,10 @@ inline SimConfig draw_config(uint64_t seed) {
   config.timed = random.one_in(2);
   config.engine.target_itl_us = random.pick<int64_t>({0, 300, 1000, 5000});
   config.engine.prefill_chunk_min = random.pick<int32_t>({1, 16, 64});
+  config.engine.prefill_wave_tokens = random.pick<int32_t>({0, 20, 100, 1000});
+  config.model.num_layers = random.pick<int32_t>({1, 2, 3, 7});
+  // As many blocks with more layers.
+  config.engine.kv_cache_bytes *= config.model.num_layers + (config.model.mtp ? 1 : 0);
   return config;
 }
 

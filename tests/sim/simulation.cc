@@ -11,6 +11,14 @@ namespace {
 // Far more steps than any history needs: beyond that something stands still.
 constexpr int64_t kStepsMax = 60'000;
 
+// Tokens that pass the model in a step, those of a wave as far as they come.
+TimeUs passed_tokens(const model::StepInput& input, int32_t num_layers) {
+  const size_t steady = input.forms.size() - static_cast<size_t>(input.wave.num_sequences);
+  const auto before = static_cast<TimeUs>(input.sequence_starts[steady]);
+  const auto all = static_cast<TimeUs>(input.token_ids.size());
+  return before + (all - before) * (input.wave.end_layer - input.wave.begin_layer) / num_layers;
+}
+
 }  // namespace
 
 Simulation::Simulation(uint64_t seed, runtime::EngineMetrics* metrics)
@@ -29,7 +37,7 @@ void Simulation::make_core() {
   FakeModelOptions model_options = config_.model;
   if (config_.timed) {
     model_options.on_forward = [this](const model::StepInput& input) {
-      clock_.advance_us(50 + 8 * static_cast<TimeUs>(input.token_ids.size()));
+      clock_.advance_us(50 + 8 * passed_tokens(input, config_.model.num_layers));
     };
   }
   auto model = std::make_unique<FakeModel>(model_options);
@@ -38,12 +46,14 @@ void Simulation::make_core() {
   if (swap_store_ != nullptr) {
     auto device = std::make_unique<FakeSwapDevice>(
         random_.bits(), swap_store_.get(), &swap_truth_, &clock_, config_.swap_page_us,
-        config_.swap_faults.slow, model::kBlockTokens * sizeof(uint64_t));
+        config_.swap_faults.slow,
+        model::kBlockTokens * sizeof(uint64_t) * static_cast<uint64_t>(config_.model.num_layers));
     swap_device_ = device.get();
     core_->use_swap(std::move(device), nullptr);
   }
   bounds_.max_num_seqs = options.max_num_seqs;
   bounds_.max_num_batched_tokens = options.max_num_batched_tokens;
+  bounds_.prefill_wave_tokens = options.prefill_wave_tokens;
 }
 
 // As after the end of a process: all is gone but the swap file. What was on its way is lost.
@@ -90,10 +100,12 @@ std::string Simulation::one_step() {
   }
   num_preempted_ += plan.num_preempted;
   num_drafted_ += plan.num_drafts;
+  num_wave_steps_ += plan.wave.num_chunks > 0 ? 1 : 0;
   history_ = fake_mix(history_, static_cast<uint64_t>(plan.num_tokens));
-  for (std::string wrong : {check_blocks(core_->scheduler()), check_swap(core_->scheduler()),
-                            check_bounds(core_->scheduler(), plan, bounds_),
-                            fairness_.after_step(core_->scheduler())}) {
+  for (std::string wrong :
+       {check_blocks(core_->scheduler()), check_swap(core_->scheduler()),
+        check_bounds(core_->scheduler(), plan, bounds_),
+        check_wave(core_->scheduler(), plan, bounds_), fairness_.after_step(core_->scheduler())}) {
     if (!wrong.empty()) return wrong;
   }
   if (swap_device_ != nullptr && !swap_device_->violation().empty()) {

@@ -24,6 +24,8 @@ class Simulation {
 
   int64_t num_steps() const { return step_; }
   int64_t num_preempted() const { return num_preempted_; }
+  /// Steps with a part of a wave.
+  int64_t num_wave_steps() const { return num_wave_steps_; }
   int64_t num_drafted() const { return num_drafted_; }
   int64_t num_accepted() const { return num_accepted_; }
   int64_t num_hit_tokens() const {
@@ -62,7 +64,7 @@ class Simulation {
   FairnessChecker fairness_;
   std::vector<std::unique_ptr<SimClient>> clients_;
   int64_t step_ = 0;
-  int64_t num_preempted_ = 0;
+  int64_t num_preempted_ = 0, num_wave_steps_ = 0;
   int64_t num_drafted_ = 0, num_accepted_ = 0;
   int64_t hits_before_ = 0;  // in engines before the restart
   int64_t pages_loaded_ = 0, pages_refused_ = 0, restarts_ = 0;
