@@ -1,5 +1,7 @@
 #include "server/memory_plan.h"
 
+#include <malloc.h>
+
 #include <algorithm>
 #include <fstream>
 #include <sstream>
@@ -38,9 +40,14 @@ StatusOr<MemoryPlan> plan_memory(const Settings& settings) {
   MOLE_ASSIGN_OR_RETURN(plan.engine, runtime::resolve_options(engine_options(settings), info));
   plan.cache_blocks = runtime::num_cache_blocks(plan.engine, info);
   plan.cache_bytes = runtime::cache_shape(plan.engine, info, plan.cache_blocks).total_bytes();
-  plan.workspace_bytes = plan.load.workspace.bytes(
-      plan.engine.max_num_batched_tokens, plan.engine.max_model_len, plan.engine.max_num_seqs);
+  plan.workspace_bytes = plan.load.workspace.bytes({.tokens = plan.engine.max_num_batched_tokens,
+                                                    .context = plan.engine.max_model_len,
+                                                    .sequences = plan.engine.max_num_seqs});
+  if (plan.engine.target_itl_us > 0) {
+    plan.workspace_bytes += plan.engine.prefill_wave_tokens * plan.load.workspace.wave_bytes;
+  }
   MOLE_ASSIGN_OR_RETURN(const auto tokenizer, text::Tokenizer::load(settings.model_path()));
+  malloc_trim(0);  // what planning took and left is not the program's
   plan.program_bytes = anonymous_bytes();
   return plan;
 }

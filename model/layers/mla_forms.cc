@@ -6,6 +6,7 @@
 #include "kernels/torch/team.h"
 #include "kernels/torch/tensors.h"
 #include "model/layers/mla.h"
+#include "model/workspace.h"
 
 namespace mole::model {
 
@@ -13,10 +14,6 @@ using kernels::element;
 using kernels::team;
 
 namespace {
-
-// Contexts are expanded together until they have this many rows, so that the memory for keys and
-// values of a step with many prompts stays that of a few thousand tokens, or of one long prompt.
-constexpr int64_t kExpandedRows = 4096;
 
 int64_t context_rows(std::span<const Segment> segments) {
   int64_t rows = 0;

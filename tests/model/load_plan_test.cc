@@ -24,7 +24,7 @@ void expect_planned(const std::string& architecture, DType dtype, const std::str
   EXPECT_EQ(plan->info.eos_token_ids, info.eos_token_ids);
   EXPECT_GT(plan->checkpoint_bytes, 0);
   EXPECT_GT(plan->table_bytes, 0);
-  EXPECT_GT(plan->workspace.token_bytes, 0);
+  EXPECT_GT(plan->workspace.bytes({.tokens = 16, .context = 64, .sequences = 4}), 0);
 }
 
 TEST(LoadPlan, SaysWhatALoadTakes) {
