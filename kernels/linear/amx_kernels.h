@@ -1,9 +1,10 @@
-// The inner loops of linear_amx.cc: sums of packed x by packed weight in tile registers, configured
-// by its caller (kernels/cpu/amx_tiles.h).
+// The inner loops of the linear_*amx.cc: sums of packed x by packed weight in tile registers,
+// configured by their callers (kernels/cpu/amx_tiles.h).
 #pragma once
 
 #include <immintrin.h>
 
+#include <cstddef>
 #include <cstdint>
 
 #include "base/dtype.h"
@@ -37,7 +38,7 @@ struct Stream {
   }
 };
 
-inline void prefetch_tile(const BFloat16* tile) {
+inline void prefetch_tile(const void* tile) {
   const auto* line = reinterpret_cast<const char*>(tile);
 #pragma GCC unroll 16
   for (int i = 0; i < 16; ++i) _mm_prefetch(line + 64 * i, _MM_HINT_T0);
@@ -159,27 +160,34 @@ inline void stream_panels_twice(const Stream& stream, int64_t panels, float* sum
   stream_panels_twice<3>(stream, sums);
 }
 
-/// Where tiles of sums lie: tile (r, p) at data + r * row_step + p * panel_step, its rows `stride`
-/// bytes apart.
+/// Where tiles of sums (float32 or int32) lie: tile (r, p) at data + r * row_step + p * panel_step,
+/// its rows `stride` bytes apart; steps in bytes too.
 struct SumTiles {
-  float* data = nullptr;
-  int64_t row_step = 0, panel_step = 0;  // elements
-  int64_t stride = 0;                    // bytes
+  void* data = nullptr;
+  int64_t row_step = 0, panel_step = 0, stride = 0;
+  std::byte* tile(int64_t r, int64_t p) const {
+    return static_cast<std::byte*>(data) + r * row_step + p * panel_step;
+  }
 };
+/// Two by two tiles, one after the other.
+inline SumTiles packed_sums(void* data) {
+  constexpr int64_t kBytes = kSums * 4;
+  return {data, 2 * kBytes, kBytes, kTileStride};
+}
 
-/// Two blocks of rows by two panels over a run of K. Meanwhile `lines` lines of each of the next
-/// two panels are fetched to the second-level cache with every tile, and both factors' tiles to the
-/// first a few tiles ahead, past the run's end those of the next square.
+/// Two blocks of rows by two panels over a run of K, of tiles of 1 KiB. Meanwhile `lines` lines of
+/// each of the next two panels are fetched to the second-level cache with every tile, and both
+/// factors' tiles to the first a few tiles ahead, past the run's end those of the next square.
 struct Square {
-  const BFloat16* x = nullptr;
-  int64_t x_block = 0;  // elements from one block of rows to the next
-  const BFloat16* w = nullptr;
-  int64_t panel = 0;   // elements from one panel to the other
-  int64_t blocks = 0;  // of K
+  const std::byte* x = nullptr;
+  int64_t x_block = 0;  // bytes from one block of rows to the next
+  const std::byte* w = nullptr;
+  int64_t panel = 0;   // bytes from one panel to the other
+  int64_t blocks = 0;  // tiles over the run
   bool first = true;   // else the sums go on from `from`
   SumTiles from, to;
-  const BFloat16 *next_x = nullptr, *next_w = nullptr;  // of the next square
-  const BFloat16* ahead = nullptr;                      // panels to fetch, as far from each other
+  const std::byte *next_x = nullptr, *next_w = nullptr;  // of the next square
+  const std::byte* ahead = nullptr;                      // panels to fetch, as far from each other
   int64_t lines = 0;
 };
 
@@ -187,9 +195,22 @@ struct Square {
 // fetches also lie between the matrix instructions, which a core that is shared with a busy
 // hyperthread needs: without anything between them it runs them at a third of the speed.
 inline constexpr int64_t kSoonTiles = 2;
+inline constexpr int64_t kTileBytes = 1024;
+
+enum class Factors { kBFloat16, kInt8 };
+
+// sums += x * weight in one tile; the numbers are part of the instructions.
+#define MOLE_MULTIPLY_TILES(SUM, X, W)       \
+  do {                                       \
+    if constexpr (F == Factors::kBFloat16) { \
+      _tile_dpbf16ps(SUM, X, W);             \
+    } else {                                 \
+      _tile_dpbssd(SUM, X, W);               \
+    }                                        \
+  } while (false)
 
 /// R blocks of rows (1 or 2) by P panels (1 or 2). Tiles 0-3 sums, 4-5 x, 6-7 weight.
-template <int R, int P>
+template <Factors F, int R, int P>
 void multiply(const Square& s) {
   if (s.first) {
     _tile_zero(0);
@@ -197,17 +218,15 @@ void multiply(const Square& s) {
     if constexpr (R > 1) _tile_zero(2);
     if constexpr (R > 1 && P > 1) _tile_zero(3);
   } else {
-    const float* below = s.from.data + s.from.row_step;
-    _tile_loadd(0, s.from.data, s.from.stride);
-    if constexpr (P > 1) _tile_loadd(1, s.from.data + s.from.panel_step, s.from.stride);
-    if constexpr (R > 1) _tile_loadd(2, below, s.from.stride);
-    if constexpr (R > 1 && P > 1) _tile_loadd(3, below + s.from.panel_step, s.from.stride);
+    const auto stride = static_cast<int>(s.from.stride);
+    _tile_loadd(0, s.from.tile(0, 0), stride);
+    if constexpr (P > 1) _tile_loadd(1, s.from.tile(0, 1), stride);
+    if constexpr (R > 1) _tile_loadd(2, s.from.tile(1, 0), stride);
+    if constexpr (R > 1 && P > 1) _tile_loadd(3, s.from.tile(1, 1), stride);
   }
-  const BFloat16 *x = s.x, *w = s.w;
-  const BFloat16 *soon_x = x + kSoonTiles * kTile, *soon_w = w + kSoonTiles * kTile;
-  const auto* ahead = reinterpret_cast<const char*>(s.ahead);
-  const int64_t next_panel = s.panel * int64_t{sizeof(BFloat16)};
-  for (int64_t block = 0; block < s.blocks; ++block, x += kTile, w += kTile) {
+  const std::byte *x = s.x, *w = s.w, *ahead = s.ahead;
+  const std::byte *soon_x = x + kSoonTiles * kTileBytes, *soon_w = w + kSoonTiles * kTileBytes;
+  for (int64_t block = 0; block < s.blocks; ++block, x += kTileBytes, w += kTileBytes) {
     if (block + kSoonTiles == s.blocks) {
       soon_x = s.next_x;
       soon_w = s.next_w;
@@ -216,35 +235,39 @@ void multiply(const Square& s) {
     prefetch_tile(soon_x);
     _tile_loadd(6, w, kTileStride);
     prefetch_tile(soon_w);
-    _tile_dpbf16ps(0, 4, 6);
+    MOLE_MULTIPLY_TILES(0, 4, 6);
     if constexpr (R > 1) {
       _tile_loadd(5, x + s.x_block, kTileStride);
       prefetch_tile(soon_x + s.x_block);
-      _tile_dpbf16ps(2, 5, 6);
+      MOLE_MULTIPLY_TILES(2, 5, 6);
     }
     if constexpr (P > 1) {
       _tile_loadd(7, w + s.panel, kTileStride);
       prefetch_tile(soon_w + s.panel);
-      _tile_dpbf16ps(1, 4, 7);
+      MOLE_MULTIPLY_TILES(1, 4, 7);
     }
     for (int64_t line = 0; line < s.lines; ++line, ahead += 64) {
-      _mm_prefetch(ahead, _MM_HINT_T1);
-      _mm_prefetch(ahead + next_panel, _MM_HINT_T1);
+      _mm_prefetch(reinterpret_cast<const char*>(ahead), _MM_HINT_T1);
+      _mm_prefetch(reinterpret_cast<const char*>(ahead + s.panel), _MM_HINT_T1);
     }
-    if constexpr (R > 1 && P > 1) _tile_dpbf16ps(3, 5, 7);
-    soon_x += kTile;
-    soon_w += kTile;
+    if constexpr (R > 1 && P > 1) {
+      MOLE_MULTIPLY_TILES(3, 5, 7);
+    }
+    soon_x += kTileBytes;
+    soon_w += kTileBytes;
   }
-  float* below = s.to.data + s.to.row_step;
-  _tile_stored(0, s.to.data, s.to.stride);
-  if constexpr (P > 1) _tile_stored(1, s.to.data + s.to.panel_step, s.to.stride);
-  if constexpr (R > 1) _tile_stored(2, below, s.to.stride);
-  if constexpr (R > 1 && P > 1) _tile_stored(3, below + s.to.panel_step, s.to.stride);
+  const auto stride = static_cast<int>(s.to.stride);
+  _tile_stored(0, s.to.tile(0, 0), stride);
+  if constexpr (P > 1) _tile_stored(1, s.to.tile(0, 1), stride);
+  if constexpr (R > 1) _tile_stored(2, s.to.tile(1, 0), stride);
+  if constexpr (R > 1 && P > 1) _tile_stored(3, s.to.tile(1, 1), stride);
 }
+#undef MOLE_MULTIPLY_TILES
 
-inline void multiply(const Square& square, bool two_blocks, bool two_panels) {
-  if (two_blocks) return two_panels ? multiply<2, 2>(square) : multiply<2, 1>(square);
-  two_panels ? multiply<1, 2>(square) : multiply<1, 1>(square);
+template <Factors F>
+void multiply(const Square& square, bool two_blocks, bool two_panels) {
+  if (two_blocks) return two_panels ? multiply<F, 2, 2>(square) : multiply<F, 2, 1>(square);
+  two_panels ? multiply<F, 1, 2>(square) : multiply<F, 1, 1>(square);
 }
 
 }  // namespace mole::kernels::avx512

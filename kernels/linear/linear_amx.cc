@@ -120,34 +120,41 @@ class AmxPart {
   void pair(int64_t row, int64_t count, int64_t block, int64_t panel, int64_t place) {
     const int64_t panels = std::min(int64_t{2}, part_.panel_end - panel);
     const int64_t pairs = ceil_div(count, 2 * kTileRows);
+    const int64_t skipped = block * kTileBytes;
     Square square;
-    square.x_block = square.panel = blocks_ * kTile;
-    square.w = weight_at(panel) + block * kTile;
+    square.x_block = square.panel = blocks_ * kTileBytes;
+    square.w = bytes_of(weight_at(panel)) + skipped;
     square.blocks = std::min(run_, blocks_ - block);
     square.first = block == 0;
     square.lines = ceil_div(kTileRows, pairs);
-    square.ahead = following(panel + panels) + block * kTile;
+    const std::byte* const next = bytes_of(following(panel + panels)) + skipped;
+    square.ahead = next;
     const bool last = block + square.blocks == blocks_;
     for (int64_t i = 0; i < count; i += 2 * kTileRows) {
       const int64_t rows = std::min(2 * kTileRows, count - i);
-      square.x = x_ + (i * blocks_ + block * kTileRows) * kBlockK;
-      float* waiting = waiting_ + (place / 2 * pairs + i / (2 * kTileRows)) * 4 * kSums;
+      square.x = bytes_of(x_ + i * blocks_ * kBlockK) + skipped;
       const bool more = i + 2 * kTileRows < count;
-      square.next_x = more ? square.x + 2 * square.x_block : x_ + block * kTile;
-      square.next_w = more ? square.w : following(panel + panels) + block * kTile;
-      const SumTiles kept{run_ < blocks_ ? waiting : sums_, 2 * kSums, kSums, kTileStride};
-      square.from = kept;
-      square.to = last && direct(rows, panel) ? in_place(row + i, panel) : kept;
-      multiply(square, rows > kTileRows, panels > 1);
-      square.ahead += square.blocks * square.lines * kBlockK;
-      if (!last || square.to.data != kept.data) continue;
+      square.next_x = more ? square.x + 2 * square.x_block : bytes_of(x_) + skipped;
+      square.next_w = more ? square.w : next;
+      float* waiting = waiting_ + (place / 2 * pairs + i / (2 * kTileRows)) * 4 * kSums;
+      float* const sums = run_ < blocks_ ? waiting : sums_;
+      const bool done = last && direct(rows, panel);
+      square.from = packed_sums(sums);
+      square.to = done ? in_place(row + i, panel) : square.from;
+      multiply<Factors::kBFloat16>(square, rows > kTileRows, panels > 1);
+      square.ahead += square.blocks * square.lines * 64;
+      if (!last || done) continue;
       for (int64_t r = 0; r < rows; r += kTileRows) {
         for (int64_t p = 0; p < panels; ++p) {
           store_rows(args_, row + i + r, std::min(kTileRows, rows - r), panel + p,
-                     kept.data + (r / kTileRows * 2 + p) * kSums);
+                     sums + (r / kTileRows * 2 + p) * kSums);
         }
       }
     }
+  }
+
+  static const std::byte* bytes_of(const BFloat16* x) {
+    return reinterpret_cast<const std::byte*>(x);
   }
 
   /// Whether tiles of sums can go to y as they are.
@@ -157,9 +164,10 @@ class AmxPart {
            args_.y_rows == nullptr;
   }
   SumTiles in_place(int64_t row, int64_t panel) const {
+    constexpr int64_t kBytes = sizeof(float);
     float* y = static_cast<float*>(args_.y) + row * args_.y_stride;
-    return {y + panel * kPanel - args_.y_column, kTileRows * args_.y_stride, kPanel,
-            args_.y_stride * int64_t{sizeof(float)}};
+    return {y + panel * kPanel - args_.y_column, kTileRows * args_.y_stride * kBytes,
+            kPanel * kBytes, args_.y_stride * kBytes};
   }
 
   /// How many panels from `panel` on to read together: an even cut of what is left, because a small

@@ -97,4 +97,33 @@ void linear_bf16(const LinearArgs& args, const LinearPart& part);
 }  // namespace avx512
 void linear_bf16_amx(const LinearArgs& args, const LinearPart& part);
 
+/// Panels that are wanted two at a time: each of [panel_begin, panel_end) with the one `distance`
+/// panels further on.
+struct PanelPairs {
+  int64_t panel_begin = 0, panel_end = 0, distance = 0;
+  const std::byte* next = nullptr;  // as in LinearPart
+};
+/// Sums of up to 16 consecutive rows of a product: [count][16] each.
+struct PairSums {
+  int64_t panel = 0, row = 0, count = 0;
+  const float *first = nullptr, *second = nullptr;
+};
+/// A reference to a callable that takes them, valid during the call.
+class PairSink {
+ public:
+  template <typename Fn>
+  PairSink(Fn& fn)  // NOLINT(google-explicit-constructor): a lambda turns into it at the call
+      : object_(&fn),
+        call_([](void* object, const PairSums& sums) { (*static_cast<Fn*>(object))(sums); }) {}
+  void operator()(const PairSums& sums) const { call_(object_, sums); }
+
+ private:
+  void* object_;
+  void (*call_)(void*, const PairSums&);
+};
+/// Whether linear_pairs may compute the product, and is worth it.
+bool takes_pairs(const LinearArgs& args);
+/// All rows by such pairs, to `sink` instead of y, in the calling thread.
+void linear_pairs(const LinearArgs& args, const PanelPairs& pairs, PairSink sink);
+
 }  // namespace mole::kernels

@@ -33,23 +33,32 @@ const Features& features() {
 
 bool has_vnni() { return features().vnni; }
 
-int64_t int8_rows_bytes(const PackedWeight& weight, int64_t count) {
-  const Int8Rows rows = int8_rows_at(weight, count, nullptr);
-  const int64_t scales = ceil_div(count * rows.runs, kPanel) * kScaleBytes;
-  return ceil_div(count, kPanel) * kPanel * rows.stride + 2 * scales;
+bool int8_by_tiles(const LinearArgs& args) {
+  return args.rows > kVectorRows && isa() == Isa::kAmx && features().amx_int8;
 }
 
-Int8Rows int8_rows_at(const PackedWeight& weight, int64_t count, std::byte* memory) {
+int64_t int8_rows_bytes(const LinearArgs& args, int64_t count) {
+  const Int8Rows rows = int8_rows_at(args, count, nullptr);
+  const int64_t scales = ceil_div(count * rows.runs, kPanel) * kScaleBytes;
+  return ceil_div(count, kTileRows) * kTileRows * rows.stride + 2 * scales;
+}
+
+Int8Rows int8_rows_at(const LinearArgs& args, int64_t count, std::byte* memory) {
   Int8Rows out;
+  const PackedWeight& weight = *args.weight;
   const int64_t groups = ceil_div(weight.k(), kGroupK);
-  out.padded = groups * kGroupK;
-  // Rows a multiple of 4 KiB apart would fall into the same cache sets.
-  out.stride = out.padded + 64;
+  out.padded = out.stride = groups * kGroupK;
+  if (int8_by_tiles(args)) {
+    out.tile_rows = std::min(count, kTileRows);
+  } else {
+    // Rows a multiple of 4 KiB apart would fall into the same cache sets.
+    out.stride += 64;
+  }
   const bool whole = weight.format() == WeightFormat::kInt8;
   out.run = whole ? out.padded : kGroupK;
   out.runs = whole ? 1 : groups;
   if (memory == nullptr) return out;
-  const int64_t codes = ceil_div(count, kPanel) * kPanel * out.stride;
+  const int64_t codes = ceil_div(count, kTileRows) * kTileRows * out.stride;
   const int64_t scales = ceil_div(count * out.runs, kPanel) * kScaleBytes;
   out.codes = reinterpret_cast<int8_t*>(memory);
   out.scales = reinterpret_cast<float*>(memory + codes);
@@ -59,6 +68,7 @@ Int8Rows int8_rows_at(const PackedWeight& weight, int64_t count, std::byte* memo
 
 void round_rows(const LinearArgs& args, int64_t row, int64_t count, int64_t first,
                 const Int8Rows& out) {
+  MOLE_CHECK(out.tile_rows == 0 || first % kTileRows == 0);
   Int8Rows to = out;
   to.codes += first * out.stride;
   to.scales += first * out.runs;
@@ -67,17 +77,18 @@ void round_rows(const LinearArgs& args, int64_t row, int64_t count, int64_t firs
                       : avx512::quantize_rows(args, row, count, to);
 }
 
-Int8Turns::Int8Turns(const LinearArgs& args, const LinearPart& part, int64_t most)
+Int8Turns::Int8Turns(const LinearArgs& args, const LinearPart& part, int64_t most, int64_t spare)
     : args_(args), turn_(std::min(most, part.row_end - part.row_begin)) {
-  std::byte* memory = nullptr;
-  int64_t count = turn_;
-  if (args.x_tiles != nullptr) {
+  const bool shared = args.x_tiles != nullptr;
+  const int64_t own = shared ? 0 : int8_rows_bytes(args, turn_);
+  std::byte* memory = thread_scratch(spare + own, ScratchSlot::kLinear);
+  spare_ = memory;
+  if (shared) {
     memory = reinterpret_cast<std::byte*>(const_cast<BFloat16*>(args.x_tiles));
-    count = args.rows;
+    rows_ = int8_rows_at(args, args.rows, memory);
   } else {
-    memory = thread_scratch(int8_rows_bytes(*args.weight, count), ScratchSlot::kLinear);
+    rows_ = int8_rows_at(args, turn_, memory + spare);
   }
-  rows_ = int8_rows_at(*args.weight, count, memory);
 }
 
 Int8Rows Int8Turns::take(int64_t row, int64_t count) const {
@@ -85,6 +96,7 @@ Int8Rows Int8Turns::take(int64_t row, int64_t count) const {
     round_rows(args_, row, count, 0, rows_);
     return rows_;
   }
+  MOLE_CHECK(rows_.tile_rows == 0 || row % kTileRows == 0);
   Int8Rows out = rows_;
   out.codes += row * out.stride;
   out.scales += row * out.runs;
@@ -99,8 +111,7 @@ void linear_quantized(const LinearArgs& args, const LinearPart& part) {
   if (int8_activations(args.weight->format())) {
     if (set == Isa::kAvx2) return avx2::linear_int8(args, part);
     if (!features().vnni) return avx512::linear_int8(args, part);
-    const bool amx = set == Isa::kAmx && features().amx_int8;
-    if (amx && part.row_end - part.row_begin > kVectorRows) return linear_int8_amx(args, part);
+    if (int8_by_tiles(args)) return linear_int8_amx(args, part);
     return linear_int8_vnni(args, part);
   }
   if (set == Isa::kAvx2) return avx2::linear_narrow(args, part);

@@ -60,10 +60,14 @@ uint16_t narrow_magnitude(WeightFormat format, uint8_t magnitude);
 /// e4m3's value.
 float e4m3_value(uint8_t code);
 
-/// Rows of x as int8.
+/// Rows of x as int8, each with zeros after the last k up to the padded K: one after the other, or
+/// (for AMX) in tiles of 64 k, blocks of 16 rows each a run of tiles, as the bfloat16 rows of
+/// linear_impl.h.
 struct Int8Rows {
-  int8_t* codes = nullptr;  // [rows][stride], zeros after the last k up to the padded K
-  int64_t stride = 0;
+  int8_t* codes = nullptr;
+  int64_t stride = 0;       // bytes from one row to the next; in tiles: of a row's share, so that
+                            // 16 rows further on is 16 strides
+  int64_t tile_rows = 0;    // rows of a tile, 1 … 16; 0 = no tiles
   int64_t padded = 0;       // codes of a row, a multiple of 128
   int64_t run = 0;          // k that share a scale: padded, or 128
   int64_t runs = 0;         // of them in a row
@@ -89,13 +93,19 @@ void linear_int8_vnni(const LinearArgs& args, const LinearPart& part);
 void linear_int8_amx(const LinearArgs& args, const LinearPart& part);
 void linear_narrow_amx(const LinearArgs& args, const LinearPart& part);
 
+/// linear_pairs (linear_impl.h) for kInt8.
+void linear_pairs_int8_amx(const LinearArgs& args, const PanelPairs& pairs, PairSink sink);
+
 /// Whether the kernels that need AVX-512 VNNI and VBMI may run.
 bool has_vnni();
+/// Whether AMX multiplies an int8 weight: not by a part's rows, because rows are laid out for it.
+bool int8_by_tiles(const LinearArgs& args);
 
-/// Memory that `count` rows of x take as codes for an int8 weight, and the rows in it. A product
-/// whose rows were rounded for all threads (pack_all_rows) has it in x_tiles.
-int64_t int8_rows_bytes(const PackedWeight& weight, int64_t count);
-Int8Rows int8_rows_at(const PackedWeight& weight, int64_t count, std::byte* memory);
+/// Memory that `count` rows of x take as codes for an int8 weight (in tiles, if AMX multiplies the
+/// product), and the rows in it. A product whose rows were rounded for all threads (pack_all_rows)
+/// has it in x_tiles.
+int64_t int8_rows_bytes(const LinearArgs& args, int64_t count);
+Int8Rows int8_rows_at(const LinearArgs& args, int64_t count, std::byte* memory);
 /// Rows [row, row + count) of x, rounded by this instruction set, to the rows `first` … of `out`.
 void round_rows(const LinearArgs& args, int64_t row, int64_t count, int64_t first,
                 const Int8Rows& out);
@@ -103,8 +113,9 @@ void round_rows(const LinearArgs& args, int64_t row, int64_t count, int64_t firs
 /// The rows of a part's x, turn by turn.
 class Int8Turns {
  public:
-  /// At most `most` rows a turn.
-  Int8Turns(const LinearArgs& args, const LinearPart& part, int64_t most);
+  /// At most `most` rows a turn. `spare` bytes besides are the caller's.
+  Int8Turns(const LinearArgs& args, const LinearPart& part, int64_t most, int64_t spare = 0);
+  std::byte* spare() const { return spare_; }
   int64_t rows() const { return turn_; }  // of a turn
   /// Rows [row, row + count), the first being row 0 of what is returned.
   Int8Rows take(int64_t row, int64_t count) const;
@@ -112,6 +123,7 @@ class Int8Turns {
  private:
   const LinearArgs& args_;
   int64_t turn_;
+  std::byte* spare_;
   Int8Rows rows_;
 };
 

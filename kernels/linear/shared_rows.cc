@@ -35,7 +35,7 @@ void pack_blocks(const LinearArgs& args, int64_t begin, int64_t end, std::byte* 
     return pack_rows(args, 0, args.rows, begin, end, reinterpret_cast<BFloat16*>(out));
   }
   const int64_t first = begin * kTileRows, last = std::min(args.rows, end * kTileRows);
-  round_rows(args, first, last - first, first, int8_rows_at(*args.weight, args.rows, out));
+  round_rows(args, first, last - first, first, int8_rows_at(args, args.rows, out));
 }
 
 }  // namespace
@@ -49,7 +49,7 @@ bool uses_tiles(const LinearArgs& args) {
 
 int64_t shared_bytes(const LinearArgs& args) {
   if (int8_activations(args.weight->format())) {
-    return args.rows > kVectorRows ? int8_rows_bytes(*args.weight, args.rows) : 0;
+    return args.rows > kVectorRows ? int8_rows_bytes(args, args.rows) : 0;
   }
   if (!uses_tiles(args)) return 0;
   return tiled_rows(args.rows) * padded_k(args.weight->k()) * int64_t{sizeof(BFloat16)};

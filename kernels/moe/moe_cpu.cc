@@ -71,6 +71,13 @@ void activate_row(const ActivateRow& row) {
   row.dtype == DType::kBFloat16 ? activate<BFloat16>(row) : activate<float>(row);
 }
 
+void activate_tile(const ActivateTile& tile) {
+  for (int64_t i = 0; i < tile.count; ++i) {
+    store16(tile.h + tile.step * i,
+            silu_mul16(load16(tile.gate + 16 * i), load16(tile.up + 16 * i)));
+  }
+}
+
 void activation_backward_row(const ActivationRow& row) {
   row.dtype == DType::kBFloat16 ? activation_backward<BFloat16>(row)
                                 : activation_backward<float>(row);

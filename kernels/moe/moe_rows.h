@@ -34,6 +34,15 @@ struct ActivateRow {
   float* saved_up = nullptr;
 };
 
+/// Sixteen columns of up to 16 choices' activation, rounded to bfloat16.
+struct ActivateTile {
+  const float* gate = nullptr;  // [count][16]
+  const float* up = nullptr;
+  int64_t count = 0;
+  BFloat16* h = nullptr;  // out: rows of 16,
+  int64_t step = 0;       // so many elements apart
+};
+
 /// One choice's way back through the activation.
 struct ActivationRow {
   const float* gate_up = nullptr;  // [2F]
@@ -49,11 +58,13 @@ struct ActivationRow {
 namespace avx2 {
 void combine_row(const CombineRow& row);
 void activate_row(const ActivateRow& row);
+void activate_tile(const ActivateTile& tile);
 void activation_backward_row(const ActivationRow& row);
 }  // namespace avx2
 namespace avx512 {
 void combine_row(const CombineRow& row);
 void activate_row(const ActivateRow& row);
+void activate_tile(const ActivateTile& tile);
 void activation_backward_row(const ActivationRow& row);
 }  // namespace avx512
 

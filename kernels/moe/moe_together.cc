@@ -113,6 +113,7 @@ class Together {
   /// Runs [begin, end) of a block's activation.
   void activate_runs(int64_t block, int64_t begin, int64_t end) const {
     const LinearArgs& product = up_[static_cast<std::size_t>(block)];
+    if (in_pairs(block)) return activate_pairs(block, begin, end);
     const bool prepared = product.x_tiles != nullptr || args_.dtype == DType::kFloat32;
     const int64_t floats_most = prepared ? kWaitingFloats : kWaitingFloatsUnprepared;
     const int64_t most = std::max<int64_t>(1, floats_most / (product.rows * 2 * kColumns));
@@ -132,6 +133,33 @@ class Together {
         activate(block, row, run * kColumns, columns, gate + row * gates.columns(), row_up);
       }
     }
+  }
+
+  /// Whether gate and up can be had a panel of each at a time.
+  bool in_pairs(int64_t block) const {
+    return args_.saved_gate_up == nullptr && width_ % kColumns == 0 &&
+           takes_pairs(up_[static_cast<std::size_t>(block)]);
+  }
+
+  /// The same, the activation made from the sums as they come.
+  void activate_pairs(int64_t block, int64_t begin, int64_t end) const {
+    constexpr int64_t kPanels = kColumns / kPanel;  // of a run
+    const LinearArgs& down = down_products_[static_cast<std::size_t>(block)];
+    const bool tiles = down.x_tiles != nullptr;
+    auto* const h = static_cast<BFloat16*>(const_cast<void*>(down.x));
+    auto sink = [&](const PairSums& sums) {
+      int64_t offset = sums.row * width_ + sums.panel % kPanels * kPanel;
+      offset += sums.panel / kPanels * kColumns * (tiles ? kTileRows : 1);
+      avx512::activate_tile({.gate = sums.first,
+                             .up = sums.second,
+                             .count = sums.count,
+                             .h = h + offset,
+                             .step = tiles ? kColumns : width_});
+    };
+    linear_pairs(up_[static_cast<std::size_t>(block)],
+                 {begin * kPanels, end * kPanels, width_ / kPanel,
+                  end < runs_ ? nullptr : next_block(block)},
+                 sink);
   }
 
   /// All rows by some panels, to `out` [rows, columns of the panels].

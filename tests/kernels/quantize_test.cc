@@ -194,11 +194,12 @@ TEST_F(QuantizeTest, ActivationsThatAreNoNumbersStayNone) {
   }
 }
 
-/// Long rows: integer sums past 2^24, many groups, more rows than one turn.
+/// Long rows: integer sums past 2^24, many groups, more rows than one turn, sums that wait while K
+/// is cut into runs.
 TEST_F(QuantizeTest, LongRowsAndManyRowsAgree) {
   ThreadTeam team(1);
   CaseRandom random(14);
-  for (const auto& [rows, n, k] : {std::tuple{3, 20, 9000}, {700, 40, 260}}) {
+  for (const auto& [rows, n, k] : {std::tuple{3, 20, 9000}, {700, 40, 260}, {70, 550, 6300}}) {
     Tensor values(DType::kBFloat16, n, k), x(DType::kBFloat16, rows, k);
     values.fill_normal(random);
     x.fill_normal(random);
@@ -254,14 +255,14 @@ std::vector<float> moe_by_hand(Tensor& x, const std::vector<int32_t>& ids,
   return y;
 }
 
-TEST_F(QuantizeTest, MoeIsTheSumOfItsSteps) {
-  constexpr int64_t kHidden = 130, kWidth = 40, kExperts = 3, kTopK = 2;
+void expect_sum_of_steps(int64_t width, const std::vector<int64_t>& tokens_of) {
+  constexpr int64_t kHidden = 130, kExperts = 3, kTopK = 2;
   ThreadTeam one(1);
   CaseRandom random(15);
   for (const WeightFormat format : kQuantizedFormats) {
     std::vector<ExpertWeights> experts(kExperts);
     for (ExpertWeights& expert : experts) {
-      Tensor half(DType::kBFloat16, kWidth, kHidden), down(DType::kBFloat16, kHidden, kWidth);
+      Tensor half(DType::kBFloat16, width, kHidden), down(DType::kBFloat16, kHidden, width);
       half.fill_normal(random, 0.1);
       const Quantized gate(format, half);
       half.fill_normal(random, 0.1);
@@ -272,7 +273,7 @@ TEST_F(QuantizeTest, MoeIsTheSumOfItsSteps) {
       pack_quantized(parts, expert.gate_up, one);
       pack_quantized({&back.matrix, 1}, expert.down, one);
     }
-    for (const int64_t tokens : {1, 5, 300}) {
+    for (const int64_t tokens : tokens_of) {
       Tensor x(DType::kBFloat16, tokens, kHidden), y(DType::kBFloat16, tokens, kHidden);
       x.fill_normal(random);
       std::vector<int32_t> ids;
@@ -282,7 +283,7 @@ TEST_F(QuantizeTest, MoeIsTheSumOfItsSteps) {
         ids.insert(ids.end(), {first, static_cast<int32_t>((first + 1) % kExperts)});
         for (int j = 0; j < kTopK; ++j) weights.push_back(static_cast<float>(random.uniform()));
       }
-      const std::vector<float> want = moe_by_hand(x, ids, weights, experts, kWidth);
+      const std::vector<float> want = moe_by_hand(x, ids, weights, experts, width);
       for (const Isa set : kAll) {
         if (!isa_available(set)) continue;
         set_isa_for_test(set);
@@ -291,7 +292,7 @@ TEST_F(QuantizeTest, MoeIsTheSumOfItsSteps) {
           y.poison();
           MoeArgs args{.x = x.data(), .dtype = DType::kBFloat16, .tokens = tokens};
           args.hidden = kHidden;
-          args.expert_width = kWidth;
+          args.expert_width = width;
           args.top_k = kTopK;
           args.expert_ids = ids.data();
           args.weights = weights.data();
@@ -307,6 +308,11 @@ TEST_F(QuantizeTest, MoeIsTheSumOfItsSteps) {
       }
     }
   }
+}
+
+TEST_F(QuantizeTest, MoeIsTheSumOfItsSteps) {
+  expect_sum_of_steps(40, {1, 5, 300});
+  expect_sum_of_steps(64, {90});  // gate and up in pairs of panels
 }
 
 }  // namespace
