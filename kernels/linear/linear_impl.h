@@ -124,6 +124,6 @@ class PairSink {
 /// Whether linear_pairs may compute the product, and is worth it.
 bool takes_pairs(const LinearArgs& args);
 /// All rows by such pairs, to `sink` instead of y, in the calling thread.
-void linear_pairs(const LinearArgs& args, const PanelPairs& pairs, PairSink sink);
+void linear_pairs(const LinearArgs& args, const PanelPairs& pairs, const PairSink& sink);
 
 }  // namespace mole::kernels

@@ -9,6 +9,7 @@
 
 #include "kernels/cpu/amx_tiles.h"
 #include "kernels/cpu/scratch.h"
+#include "kernels/linear/amx_kernels.h"
 #include "kernels/linear/quantized_impl.h"
 #include "kernels/linear/store_block.h"
 
@@ -16,12 +17,9 @@ namespace mole::kernels {
 namespace avx512 {
 namespace {
 
-constexpr int64_t kSums = kTileRows * kPanel;  // of a tile of sums
-constexpr int64_t kTile = kBlockK * kPanel;    // values of a weight's tile
 constexpr int64_t kTiles = kGroupK / kBlockK;  // of a group
-constexpr int kTileStride = 64;                // bytes
 constexpr int64_t kTurnRows = 256;             // their totals stay in the first-level cache
-constexpr int64_t kStreams = 4;                // panels read side by side for few rows
+constexpr int64_t kSideBySide = 4;             // panels read together for few rows
 constexpr int64_t kPrefetch = 4096;            // bytes ahead of the reader in each panel
 
 /// Both bytes of the bfloat16 of each code below 128, as operands of VPERMI2B.
@@ -118,34 +116,6 @@ void group_row(const GroupX& from, const BFloat16* w, float* sums) {
   _tile_stored(0, sums, kTileStride);
 }
 
-/// R blocks of 16 rows by P panels (each 1 or 2); tile (r, p)'s sums to sums + (r * P + p) * kSums.
-template <int R, int P>
-void group_squares(const GroupX& from, const BFloat16* const* w, float* sums) {
-  _tile_zero(0);
-  if constexpr (P > 1) _tile_zero(1);
-  if constexpr (R > 1) _tile_zero(2);
-  if constexpr (R > 1 && P > 1) _tile_zero(3);
-  const BFloat16* x = from.x;
-  for (int64_t t = 0; t < from.count; ++t, x += from.tile) {
-    _tile_loadd(4, x, kTileStride);
-    _tile_loadd(6, w[0] + t * kTile, kTileStride);
-    _tile_dpbf16ps(0, 4, 6);
-    if constexpr (P > 1) {
-      _tile_loadd(7, w[1] + t * kTile, kTileStride);
-      _tile_dpbf16ps(1, 4, 7);
-    }
-    if constexpr (R > 1) {
-      _tile_loadd(5, x + from.block, kTileStride);
-      _tile_dpbf16ps(2, 5, 6);
-    }
-    if constexpr (R > 1 && P > 1) _tile_dpbf16ps(3, 5, 7);
-  }
-  _tile_stored(0, sums, kTileStride);
-  if constexpr (P > 1) _tile_stored(1, sums + kSums, kTileStride);
-  if constexpr (R > 1) _tile_stored(2, sums + P * kSums, kTileStride);
-  if constexpr (R > 1 && P > 1) _tile_stored(3, sums + 3 * kSums, kTileStride);
-}
-
 template <typename Tables>
 class NarrowAmxPart {
  public:
@@ -159,7 +129,8 @@ class NarrowAmxPart {
         panel_bytes_(quantized_panel_bytes(args.weight->format(), args.weight->k())) {
     const int64_t rows = part.row_end - part.row_begin;
     turn_ = std::min(kTurnRows, ceil_div(rows, kTileRows) * kTileRows);
-    const int64_t totals = std::max(turn_, kTileRows) * kStreams * kPanel * int64_t{sizeof(float)};
+    const int64_t totals =
+        std::max(turn_, kTileRows) * kSideBySide * kPanel * int64_t{sizeof(float)};
     const int64_t x = args.x_tiles != nullptr ? 0 : turn_ * blocks_ * kBlockK;
     std::byte* memory =
         thread_scratch(totals + x * int64_t{sizeof(BFloat16)}, ScratchSlot::kLinear);
@@ -179,7 +150,7 @@ class NarrowAmxPart {
         x_ = own_x_;
       }
       const Tiles tiles(tile_rows_);
-      const int64_t step = count <= kTileRows ? kStreams : 2;
+      const int64_t step = count <= kTileRows ? kSideBySide : 2;
       for (int64_t p = part_.panel_begin; p < part_.panel_end; p += step) {
         const int64_t panels = std::min(step, part_.panel_end - p);
         std::fill(totals_, totals_ + panels * turn_ * kPanel, 0.0f);
@@ -228,24 +199,36 @@ class NarrowAmxPart {
   void many_rows(int64_t count, int64_t panel, int64_t panels) {
     for (int64_t g = 0; g < groups_; ++g) {
       for (int64_t p = 0; p < panels; ++p) unpack(panel + p, panels, g, tiles_[g % 2][p]);
-      const BFloat16* w[2] = {tiles_[g % 2][0], tiles_[g % 2][1]};
       for (int64_t first = 0; first < count; first += 2 * kTileRows) {
         const int64_t rows = std::min(2 * kTileRows, count - first);
-        if (rows > kTileRows) {
-          panels == 2 ? group_squares<2, 2>(group_x(first, g), w, sums_)
-                      : group_squares<2, 1>(group_x(first, g), w, sums_);
-        } else {
-          panels == 2 ? group_squares<1, 2>(group_x(first, g), w, sums_)
-                      : group_squares<1, 1>(group_x(first, g), w, sums_);
-        }
+        const bool more = first + 2 * kTileRows < count;
+        multiply<Factors::kBFloat16>(square(first, more ? first + 2 * kTileRows : 0, g, more),
+                                     rows > kTileRows, panels == 2);
         for (int64_t r = 0; r < rows; r += kTileRows) {
           for (int64_t p = 0; p < panels; ++p) {
-            add(sums_ + (r / kTileRows * panels + p) * kSums, std::min(kTileRows, rows - r),
-                panel + p, g, total(p) + (first + r) * kPanel);
+            add(sums_ + (r / kTileRows * 2 + p) * kSums, std::min(kTileRows, rows - r), panel + p,
+                g, total(p) + (first + r) * kPanel);
           }
         }
       }
     }
+  }
+
+  /// The rows from `first` on by an unpacked group; afterwards come those from `next` on, by the
+  /// same group or the one after it.
+  Square square(int64_t first, int64_t next, int64_t g, bool same) {
+    const GroupX x = group_x(first, g);
+    const int64_t then = same ? g : g + 1;
+    Square out;
+    out.x = reinterpret_cast<const std::byte*>(x.x);
+    out.x_block = x.block * int64_t{sizeof(BFloat16)};
+    out.w = reinterpret_cast<const std::byte*>(tiles_[g % 2][0]);
+    out.panel = kGroupElements * int64_t{sizeof(BFloat16)};
+    out.blocks = x.count;
+    out.to = packed_sums(sums_);
+    out.next_x = reinterpret_cast<const std::byte*>(group_x(next, std::min(then, groups_ - 1)).x);
+    out.next_w = reinterpret_cast<const std::byte*>(tiles_[then % 2][0]);
+    return out;
   }
 
   /// The sums of at most 16 rows, times the group's scales, to their totals.

@@ -12,7 +12,7 @@ namespace {
 // Of x, which is to stay in the second-level cache.
 constexpr int64_t kMostBytes = int64_t{1} << 20;
 
-void plain_pairs(const LinearArgs& args, const PanelPairs& pairs, PairSink sink) {
+void plain_pairs(const LinearArgs& args, const PanelPairs& pairs, const PairSink& sink) {
   alignas(64) float sums[4 * avx512::kSums];
   const int64_t panel = padded_k(args.weight->k()) / kBlockK * avx512::kTileBytes;
   const avx512::PairLoop loop{.x = reinterpret_cast<const std::byte*>(args.x_tiles),
@@ -40,7 +40,7 @@ bool takes_pairs(const LinearArgs& args) {
          tiled_rows(args.rows) * padded_k(args.weight->k()) * element <= kMostBytes;
 }
 
-void linear_pairs(const LinearArgs& args, const PanelPairs& pairs, PairSink sink) {
+void linear_pairs(const LinearArgs& args, const PanelPairs& pairs, const PairSink& sink) {
   args.weight->format() == WeightFormat::kInt8 ? linear_pairs_int8_amx(args, pairs, sink)
                                                : plain_pairs(args, pairs, sink);
 }

@@ -21,7 +21,7 @@ void finish_tile(const int32_t* sums, int64_t rows, const float* x_scales, const
 }  // namespace
 }  // namespace avx512
 
-void linear_pairs_int8_amx(const LinearArgs& args, const PanelPairs& pairs, PairSink sink) {
+void linear_pairs_int8_amx(const LinearArgs& args, const PanelPairs& pairs, const PairSink& sink) {
   using avx512::kSums;
   const avx512::Int8Panels panels(*args.weight);
   auto* const memory = reinterpret_cast<std::byte*>(const_cast<BFloat16*>(args.x_tiles));

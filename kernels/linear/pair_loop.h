@@ -48,7 +48,7 @@ void for_pairs(const PairLoop& loop, const PanelPairs& pairs, const Done& done) 
 
 /// The square's float32 sums to `sink`, 16 rows at a time.
 inline void sink_square(const float* sums, int64_t panel, int64_t row, int64_t rows,
-                        PairSink sink) {
+                        const PairSink& sink) {
   for (int64_t r = 0; r < rows; r += kTileRows) {
     const float* first = sums + r / kTileRows * 2 * kSums;
     sink({panel, row + r, std::min(kTileRows, rows - r), first, first + kSums});

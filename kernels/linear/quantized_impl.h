@@ -94,7 +94,7 @@ void linear_int8_amx(const LinearArgs& args, const LinearPart& part);
 void linear_narrow_amx(const LinearArgs& args, const LinearPart& part);
 
 /// linear_pairs (linear_impl.h) for kInt8.
-void linear_pairs_int8_amx(const LinearArgs& args, const PanelPairs& pairs, PairSink sink);
+void linear_pairs_int8_amx(const LinearArgs& args, const PanelPairs& pairs, const PairSink& sink);
 
 /// Whether the kernels that need AVX-512 VNNI and VBMI may run.
 bool has_vnni();
