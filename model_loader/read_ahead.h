@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <span>
 #include <string_view>
 #include <thread>
@@ -21,7 +22,7 @@ bool natural_less(std::string_view a, std::string_view b);
 
 class ReadAhead {
  public:
-  /// Starts a thread that asks the system for at most `window_bytes` beyond what was let go.
+  /// Starts a thread that reads at most `window_bytes`, and one tensor, beyond what was let go.
   ReadAhead(std::shared_ptr<const Checkpoint> checkpoint, int64_t window_bytes);
   ~ReadAhead();
   ReadAhead(const ReadAhead&) = delete;
@@ -32,13 +33,16 @@ class ReadAhead {
 
  private:
   void run();
+  // Waits for room in the window. False if `tensor` was let go already, or all is over.
+  bool wanted(const std::byte* tensor, int64_t asked);
 
   std::shared_ptr<const Checkpoint> checkpoint_;
   int64_t window_bytes_;
   std::vector<std::span<const std::byte>> order_;
   std::mutex mutex_;
   std::condition_variable moved_;
-  int64_t done_bytes_ = 0;  // let go; guarded by mutex_, as stop_ is
+  int64_t done_bytes_ = 0;           // let go; guarded by mutex_, as done_ and stop_ are
+  std::set<const std::byte*> done_;  // where tensors that were let go begin
   bool stop_ = false;
   std::thread thread_;
 };

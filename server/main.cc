@@ -40,10 +40,14 @@ log::Level parse_level(const std::string& name) {
 /// The exit code, or kExitOk: the model is set and ready.
 int load(const Settings& settings, App& app, const Clock* clock, Metrics* metrics) {
   const TimeUs begin_us = clock->now_us();
+  auto reading =
+      std::async(std::launch::async, [&] { return read_model_texts(settings.model_path()); });
   auto model = model::load_model(settings.model_path(), load_options(settings));
   if (!model.ok()) return fail(kExitModel, std::string(model.status().message()));
   const model::ModelInfo info = (*model)->info();
-  auto served = serve_model(std::move(*model), settings, clock, metrics);
+  auto texts = reading.get();
+  if (!texts.ok()) return fail(kExitModel, std::string(texts.status().message()));
+  auto served = serve_model(std::move(*model), *std::move(texts), settings, clock, metrics);
   if (!served.ok()) {
     const bool option = absl::IsFailedPrecondition(served.status());
     return fail(option ? kExitConfiguration : kExitModel, std::string(served.status().message()));
