@@ -66,8 +66,10 @@ StatusOr<at::Tensor> Wave::forward(const StepInput& input, KvCache& cache, Decod
   const int32_t begin = input.wave.begin_layer, end = input.wave.end_layer;
   const int32_t layers = decoder.info().num_layers;
   const StepInput steady_input = without_wave(input);
-  MOLE_RETURN_IF_ERROR(fill_context(steady_input, decoder.info(), cache, &steady_));
   const auto steady_rows = static_cast<int64_t>(steady_input.token_ids.size());
+  if (steady_rows > 0) {
+    MOLE_RETURN_IF_ERROR(fill_context(steady_input, decoder.info(), cache, &steady_));
+  }
   at::Tensor x;
   if (begin == 0) {
     x = decoder.embed(input.token_ids);

@@ -57,17 +57,18 @@ class Rounds {
       : model_(*model),
         sequences_(sequences),
         cache_({.num_layers = model->info().cache_layers(),
-                .num_blocks = int64_t{sequences} * kBlocksEach,
+                .num_blocks = int64_t{sequences + 1} * kBlocksEach,
                 .entry_elements = model->info().kv_entry_elements,
                 .dtype = model->info().dtype}),
-        tables_(static_cast<size_t>(sequences) * kBlocksEach) {
+        tables_(static_cast<size_t>(sequences + 1) * kBlocksEach) {
     std::iota(tables_.begin(), tables_.end(), 0);
     for (auto* list : {&positions_, &starts_, &rows_}) list->reserve(1024);
     ids_.reserve(1024);
     forms_.reserve(1024);
   }
 
-  /// Prompts in chunks beside decodes, then decodes alone; counts what the model took.
+  /// Prompts in chunks beside decodes, then decodes alone, and one more prompt in waves of two
+  /// steps each; counts what the model took.
   int64_t run() {
     int64_t taken = 0;
     for (int32_t step = 0; step < 12; ++step) {
@@ -78,13 +79,18 @@ class Rounds {
         add(prompt ? 21 * step : 21 * (s + 1) + step - s - 1, prompt ? 21 : 1,
             prompt ? AttentionForm::kExpanded : AttentionForm::kAbsorbed);
       }
+      const int32_t layers = model_.info().num_layers;
+      const bool ends = step % 2 == 1;
+      add(21 * (step / 2), 21, AttentionForm::kExpanded);
+      if (!ends) rows_.pop_back();
       const StepInput input{.token_ids = ids_,
                             .positions = positions_,
                             .sequence_starts = starts_,
                             .forms = forms_,
                             .block_tables = tables_,
                             .blocks_per_sequence = kBlocksEach,
-                            .logit_rows = rows_};
+                            .logit_rows = rows_,
+                            .wave = {1, ends ? 1 : 0, ends ? layers : 1, places_}};
       StepOutput output;
       const int64_t before = allocations.load();
       const Status status = model_.forward(input, cache_, &output);
@@ -117,7 +123,7 @@ class Rounds {
   int32_t sequences_;
   KvCache cache_;
   std::vector<TokenId> ids_;
-  std::vector<int32_t> positions_, starts_, rows_, tables_;
+  std::vector<int32_t> positions_, starts_, rows_, tables_, places_{0};
   std::vector<AttentionForm> forms_;
 };
 

@@ -23,6 +23,14 @@ struct DrivenSequence {
   int32_t left() const { return static_cast<int32_t>(ids.size()) - done; }
 };
 
+/// Prompt tokens that pass the layers over several steps (WavePass in model/model.h).
+struct DrivenWave {
+  std::vector<std::pair<DrivenSequence*, int32_t>>
+      parts;                    // the next `second` prompt tokens of each
+  std::vector<int32_t> places;  // [parts]
+  int32_t next_layer = 0;
+};
+
 class StepDriver {
  public:
   /// `num_blocks` pages, handed out in an order shuffled by `seed`; their contents start as NaN, so
@@ -32,7 +40,10 @@ class StepDriver {
 
   /// Computes the next `second` tokens of each sequence in one step, cut at the end of the prompt.
   /// False if the model reported an error (kept in `error`).
-  bool step(const std::vector<std::pair<DrivenSequence*, int32_t>>& parts);
+  /// Behind them `layers` more layers of a wave, if one is given; its sequences are not in `parts`.
+  /// In the step of the last layer its logits are kept.
+  bool step(const std::vector<std::pair<DrivenSequence*, int32_t>>& parts,
+            DrivenWave* wave = nullptr, int32_t layers = 0);
   /// All tokens of one sequence: the prompt in one step, then token by token.
   bool run(DrivenSequence* sequence);
   /// Gives the pages back and starts over, as after pre-emption.
@@ -41,6 +52,9 @@ class StepDriver {
   std::string error;
 
  private:
+  struct Flat;  // a step's arrays
+  void add(DrivenSequence* sequence, int32_t count, bool with_logits, Flat* flat);
+
   Model* model_;
   KvCache cache_;
   std::vector<int32_t> free_;
