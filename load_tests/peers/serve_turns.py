@@ -149,6 +149,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--log-folder", default=".", help="where the servers' output goes [%(default)s]")
     parser.add_argument("--keep", type=pathlib.Path, help="JSON file of results: new ones are added")
     parsed = parser.parse_args(arguments)
+    # Without this, whoever ends this program leaves a server with all its memory behind.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     results = json.loads(parsed.keep.read_text()) if parsed.keep and parsed.keep.exists() else []
     capacity = parsed.capacity or (results[0]["capacity_requests_per_s"] if results else 0.0)
     known = list(commands(parsed, 0))
