@@ -80,14 +80,21 @@ inline bool reads_in_place(const AttentionArgs& args, int64_t tiles) {
   return tiles == 1 || args.key_row_stride * int64_t{sizeof(BFloat16)} % 2048 != 0;
 }
 
-/// Entry j of the span as a key, filled up with zeros to blocks of 32.
-inline void decode_key(const AttentionArgs& args, int64_t first, int64_t j, BFloat16* to) {
-  const int64_t page = first / kAttentionBlock + j / kAttentionBlock, row = j % kAttentionBlock;
+/// The first `rows` entries of the span as keys, filled up with zeros to blocks of 32.
+inline void decode_keys(const AttentionArgs& args, int64_t first, int64_t rows, BFloat16* to) {
   const KvEntryShape entry{args.key_format, args.dtype, args.value_dim,
                            args.key_dim - args.value_dim};
-  const auto* entries = static_cast<const std::byte*>(args.key_blocks[page]);
-  std::fill(to + args.key_dim, to + round_up32(args.key_dim), BFloat16{});
-  kv_decode(entry, entries + row * entry.bytes(), args.key_dim, to);
+  const int64_t width = round_up32(args.key_dim);
+  for (int64_t j = 0; j < rows; j += kAttentionBlock) {
+    const auto* page =
+        static_cast<const std::byte*>(args.key_blocks[(first + j) / kAttentionBlock]);
+    kv_decode_rows(entry, page, smaller(rows - j, kAttentionBlock), args.key_dim, to + j * width,
+                   width);
+  }
+  if (width == args.key_dim) return;
+  for (int64_t j = 0; j < rows; ++j) {
+    std::fill(to + j * width + args.key_dim, to + (j + 1) * width, BFloat16{});
+  }
 }
 
 /// Key j of the span, both parts filled up with zeros to blocks of 32, `block` elements apart.
@@ -117,15 +124,14 @@ inline SpanKeys span_keys(const AttentionArgs& args, int32_t kv_head, int64_t fi
   const int64_t rows = (out.valid + 15) / 16 * 16;
   // Decoded rows are values too; copied keys are read as tiles only.
   const KeyLayout made = decoded ? rows_layout(width) : tiles_layout(width);
-  for (int64_t j = from; j < rows; ++j) {
+  if (decoded) decode_keys(args, first, out.valid, copy);
+  for (int64_t j = decoded ? out.valid : from; j < rows; ++j) {
     BFloat16* to = copy + (j - from) / 16 * made.tile + j % 16 * made.row;
-    if (j >= out.valid) {
-      for (int64_t d = 0; d < width; d += 32) store_row32(to + d / 32 * made.block, zero_row32());
-    } else if (decoded) {
-      decode_key(args, first, j, to);
-    } else {
+    if (j < out.valid) {
       copy_key(args, kv_head, first, j, made.block, to);
+      continue;
     }
+    for (int64_t d = 0; d < width; d += 32) store_row32(to + d / 32 * made.block, zero_row32());
   }
   out.layout = in_place ? rows_layout(args.key_row_stride) : made;
   out.value_stride = decoded ? width : args.value_row_stride;

@@ -109,4 +109,31 @@ void decode_e4m3(const uint8_t* codes, int64_t count, float scale, BFloat16* out
   decode(make_table(kE4m3, scale), codes, count, out, [](__m512i code) { return code; });
 }
 
+void decode_rows(const KvEntryShape& shape, const std::byte* entries, int64_t rows, int64_t columns,
+                 BFloat16* out, int64_t out_stride) {
+  const bool int8 = shape.format == KvFormat::kInt8;
+  const int64_t latent = shape.latent, group = int8 ? latent : kKvFp8Group;
+  const int64_t bytes = shape.bytes(), scales_at = shape.scales_offset();
+  const int64_t rope_at = shape.rope_offset();
+  for (int64_t row = 0; row < rows; ++row, entries += bytes, out += out_stride) {
+    const auto* codes = reinterpret_cast<const uint8_t*>(entries);
+    const std::byte* scales = entries + scales_at;
+    for (int64_t i = 0; i < latent; i += group, scales += sizeof(float)) {
+      float scale;
+      __builtin_memcpy(&scale, scales, sizeof(scale));
+      if (int8) {
+        decode_int8(codes + i, group, scale, out + i);
+      } else {
+        decode_e4m3(codes + i, group, scale, out + i);
+      }
+    }
+    const auto* rope = reinterpret_cast<const BFloat16*>(entries + rope_at);
+    for (int64_t i = latent; i < columns; i += 32, rope += 32) {
+      const int64_t left = columns - i;
+      const auto mask = static_cast<__mmask32>(left >= 32 ? ~0u : (1u << left) - 1);
+      _mm512_mask_storeu_epi16(out + i, mask, _mm512_maskz_loadu_epi16(mask, rope));
+    }
+  }
+}
+
 }  // namespace mole::kernels::avx512bf16

@@ -161,4 +161,17 @@ void kv_decode(const KvEntryShape& shape, const std::byte* entry, int64_t column
   }
 }
 
+void kv_decode_rows(const KvEntryShape& shape, const std::byte* entries, int64_t rows,
+                    int64_t columns, BFloat16* out, int64_t out_stride) {
+#if defined(__AVX512F__) && defined(__AVX512BW__)
+  if (shape.format != KvFormat::kModel && shape.latent % kKvFp8Group == 0 &&
+      columns >= shape.latent && avx512bf16::decodes_by_table()) {
+    return avx512bf16::decode_rows(shape, entries, rows, columns, out, out_stride);
+  }
+#endif
+  for (int64_t row = 0; row < rows; ++row) {
+    kv_decode(shape, entries + row * shape.bytes(), columns, out + row * out_stride);
+  }
+}
+
 }  // namespace mole::kernels::MOLE_ISA
