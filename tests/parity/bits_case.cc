@@ -118,7 +118,10 @@ BitsWay draw_way(const BitsModel& model, int32_t index, Draw& draw) {
   }
   way.isa = isas[static_cast<size_t>(index) % isas.size()];
   way.threads = 1 + index % 4;
-  way.ahead = model.formats.quantization != "none" && draw.one_in(3);
+  // A tied head is quantised on load, but stays plain in a directory that was quantised ahead
+  // (docs/quantization.md): these are two models.
+  const bool tied = model.config.value("tie_word_embeddings", false);
+  way.ahead = draw.one_in(3) && !tied && model.formats.quantization != "none";
   way.together = !draw.one_in(4);
   way.again = draw.one_in(2);
   way.pages = draw.of<int32_t>({-1, 1, 4});
@@ -126,8 +129,9 @@ BitsWay draw_way(const BitsModel& model, int32_t index, Draw& draw) {
   options.max_num_seqs = draw.of<int32_t>({1, 3, 8});
   options.max_num_batched_tokens = draw.of<int32_t>({8, 24, 65, 130, 2048});
   options.enable_prefix_caching = !draw.one_in(3);
-  options.target_itl_us = draw.one_in(3) ? 3000 : 0;
+  options.target_itl_us = draw.one_in(2) ? 3000 : 0;
   options.prefill_chunk_min = draw.of<int32_t>({1, 16});
+  options.prefill_wave_tokens = draw.of<int32_t>({0, 20, 200, 1024});
   draw_drafts(model, draw, &options);
   way.swap = options.enable_prefix_caching && draw.one_in(2);
   way.restart = way.swap && draw.one_in(2);
@@ -143,7 +147,10 @@ std::string BitsWay::describe() const {
          std::to_string(options.num_speculative_tokens) + ", pages " + std::to_string(pages) +
          flag(", quantised ahead", ahead) + flag(", together", together) + flag(", twice", again) +
          flag(", prefix cache", options.enable_prefix_caching) + flag(", swap file", swap) +
-         flag(", restart", restart) + flag(", pace", options.target_itl_us > 0);
+         flag(", restart", restart) +
+         (options.target_itl_us > 0
+              ? ", pace with waves of " + std::to_string(options.prefill_wave_tokens)
+              : "");
 }
 
 std::vector<runtime::GenerateRequest> draw_requests(const BitsModel& model, Draw& draw) {
