@@ -16,7 +16,6 @@ enum class InjectedBug {
   kPageOfAnother,           // … without looking at whose it is
   kAcceptsWrongDraft,       // one draft too many counts as accepted: the first that was wrong
   kIndexesRejectedDraft,    // the prefix cache gets a block whose last slot holds a rejected draft
-  kWaveKeepsTheLost,        // a wave goes on with a sequence that lost its blocks
   kWaveEndsEarly,           // a wave's tokens count as computed one layer too soon
 };
 

@@ -125,7 +125,7 @@ void Scheduler::finish(Sequence* sequence, FinishReason reason) {
 
 void Scheduler::preempt(Sequence* sequence) {
   erase_from(&running_, sequence);
-  if (sequence->in_wave && !injected(InjectedBug::kWaveKeepsTheLost)) wave_.leave(sequence);
+  if (sequence->in_wave) wave_.leave(sequence);
   release_blocks(sequence);
   if (injected(InjectedBug::kStarvation)) sequence->rank.arrival = next_arrival_++;
   wait(sequence);

@@ -56,7 +56,7 @@ INSTANTIATE_TEST_SUITE_P(
                       InjectedBug::kStarvation, InjectedBug::kPageReusedWhileWritten,
                       InjectedBug::kPageNotVerified, InjectedBug::kPageOfAnother,
                       InjectedBug::kAcceptsWrongDraft, InjectedBug::kIndexesRejectedDraft,
-                      InjectedBug::kWaveKeepsTheLost, InjectedBug::kWaveEndsEarly));
+                      InjectedBug::kWaveEndsEarly));
 
 TEST(SimulationFindsNothing, WithoutABug) {
   // Fewer seeds: sim_test runs them all on the real build.
