@@ -24,6 +24,7 @@ using loader::TensorView;
 /// ways than one (MLA's kv_b), or deciding (router gates).
 constexpr std::string_view kKeptEndings[] = {"embed_tokens.weight", "kv_b_proj.weight",
                                              "mlp.gate.weight", "block_sparse_moe.gate.weight"};
+const std::string kTableName = "model.embed_tokens.weight", kHeadName = "lm_head.weight";
 constexpr std::string_view kHeadEndings[] = {"lm_head.weight", "shared_head.head.weight"};
 
 bool ends_with_any(const std::string& name, std::span<const std::string_view> endings) {
@@ -38,6 +39,7 @@ StoredFormat stored(WeightFormat format) {
 /// One tensor of the result: copied, or made from `shape` values.
 struct Planned {
   std::string name;
+  std::string from;  // its name in the source; another for the head that is the embedding table
   const TensorView* source = nullptr;
   WeightFormat format = WeightFormat::kPlain;
   std::vector<int64_t> shape;  // of the values
@@ -57,31 +59,50 @@ std::vector<int64_t> value_shape(const loader::Checkpoint& checkpoint, const std
   return shape;
 }
 
+/// What tensor `from` of the source becomes under the name `name`.
+Planned plan_tensor(const loader::Checkpoint& checkpoint, const std::string& from,
+                    const std::string& name, WeightFormat wanted) {
+  const TensorView& tensor = checkpoint.tensors().at(from);
+  Planned entry{name, from, &tensor, WeightFormat::kPlain, value_shape(checkpoint, from, tensor),
+                0};
+  const bool coded = tensor.dtype == DType::kFloat8E4M3 || tensor.dtype == DType::kUInt8;
+  const bool matrix = entry.shape.size() == 2 && name.ends_with(".weight") &&
+                      (coded || loader::is_floating(tensor.dtype));
+  if (matrix && !ends_with_any(name, kKeptEndings)) {
+    const bool head = ends_with_any(name, kHeadEndings);
+    entry.format = head && wanted == WeightFormat::kInt4 ? WeightFormat::kInt8 : wanted;
+    if (!kernels::can_quantize(entry.format, entry.shape[1])) entry.format = WeightFormat::kPlain;
+  }
+  if (entry.format != WeightFormat::kPlain) {
+    const int64_t n = entry.shape[0], k = entry.shape[1];
+    entry.bytes =
+        n * kernels::code_row_bytes(entry.format, k) +
+        4 * kernels::scale_rows(entry.format, n) * kernels::scale_columns(entry.format, k);
+  } else {
+    // Codes of the source are written out as bfloat16.
+    int64_t elements = 1;
+    for (const int64_t extent : entry.shape) elements *= extent;
+    entry.bytes = coded ? 2 * elements : static_cast<int64_t>(tensor.bytes.size());
+  }
+  return entry;
+}
+
+bool is_tied(const Json& config) {
+  const auto tied = config.find("tie_word_embeddings");
+  return tied != config.end() && tied->is_boolean() && tied->get<bool>();
+}
+
+/// A head that is the embedding table is quantised on load, the table is not: they become two.
 std::vector<Planned> make_plan(const loader::Checkpoint& checkpoint, WeightFormat wanted) {
+  const bool tied = is_tied(checkpoint.config());
   std::vector<Planned> plan;
   for (const auto& [name, tensor] : checkpoint.tensors()) {
     if (name.ends_with("_scale_inv") || name.ends_with("_scale")) continue;  // with their codes
-    Planned entry{name, &tensor, WeightFormat::kPlain, value_shape(checkpoint, name, tensor), 0};
-    const bool coded = tensor.dtype == DType::kFloat8E4M3 || tensor.dtype == DType::kUInt8;
-    const bool matrix = entry.shape.size() == 2 && name.ends_with(".weight") &&
-                        (coded || loader::is_floating(tensor.dtype));
-    if (matrix && !ends_with_any(name, kKeptEndings)) {
-      const bool head = ends_with_any(name, kHeadEndings);
-      entry.format = head && wanted == WeightFormat::kInt4 ? WeightFormat::kInt8 : wanted;
-      if (!kernels::can_quantize(entry.format, entry.shape[1])) entry.format = WeightFormat::kPlain;
+    if (tied && name == kHeadName) continue;                                 // nobody reads it
+    plan.push_back(plan_tensor(checkpoint, name, name, wanted));
+    if (tied && name == kTableName) {
+      plan.push_back(plan_tensor(checkpoint, name, kHeadName, wanted));
     }
-    if (entry.format != WeightFormat::kPlain) {
-      const int64_t n = entry.shape[0], k = entry.shape[1];
-      entry.bytes =
-          n * kernels::code_row_bytes(entry.format, k) +
-          4 * kernels::scale_rows(entry.format, n) * kernels::scale_columns(entry.format, k);
-    } else {
-      // Codes of the source are written out as bfloat16.
-      int64_t elements = 1;
-      for (const int64_t extent : entry.shape) elements *= extent;
-      entry.bytes = coded ? 2 * elements : static_cast<int64_t>(tensor.bytes.size());
-    }
-    plan.push_back(std::move(entry));
   }
   return plan;
 }
@@ -143,7 +164,7 @@ class ShardWriter {
 
   std::vector<BFloat16>& read(const Planned& entry) {
     values_.resize(static_cast<size_t>(entry.shape[0] * entry.shape[1]));
-    source_.read(entry.name, entry.shape, DType::kBFloat16, values_.data());
+    source_.read(entry.from, entry.shape, DType::kBFloat16, values_.data());
     return values_;
   }
 
@@ -260,6 +281,7 @@ StatusOr<QuantizeReport> quantize_checkpoint(const fs::path& in, const fs::path&
   });
   MOLE_RETURN_IF_ERROR(copy_others(in, out));
   Json config = checkpoint->config();
+  if (is_tied(config)) config["tie_word_embeddings"] = false;
   config["quantization_config"] = loader::quantization_config(stored(wanted));
   MOLE_RETURN_IF_ERROR(write_file_atomic(out / "config.json", config.dump(2) + "\n"));
   return report;

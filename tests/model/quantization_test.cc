@@ -97,6 +97,24 @@ TEST_F(QuantizationTest, AheadEqualsOnLoad) {
   }
 }
 
+// A head that is the embedding table: its copy is quantised, the table stays as it was.
+TEST_F(QuantizationTest, ATiedHeadIsTheSameAheadAndOnLoad) {
+  Json config = tiny_config("deepseek_v3");
+  config["tie_word_embeddings"] = true;
+  const TinyCheckpoint tied(config, 22, DType::kBFloat16);
+  for (const char* format : kFormats) {
+    fs::remove_all(out());
+    const auto report = quantize_checkpoint(tied.folder(), out(), {.format = format, .threads = 2});
+    ASSERT_TRUE(report.ok()) << report.status();
+    const auto on_load = tied.load(DType::kBFloat16, 1, format);
+    ASSERT_NE(on_load, nullptr);
+    auto ahead = load_out();
+    ASSERT_TRUE(ahead.ok()) << ahead.status();
+    EXPECT_EQ((*ahead)->info().weight_bytes, on_load->info().weight_bytes);
+    EXPECT_EQ(logits_of(ahead->get()), logits_of(on_load.get())) << format;
+  }
+}
+
 TEST_F(QuantizationTest, FloatsComeBackInFloat32AndWithNone) {
   for (const char* format : kFormats) {
     ASSERT_TRUE(quantize(format).ok());

@@ -118,10 +118,7 @@ BitsWay draw_way(const BitsModel& model, int32_t index, Draw& draw) {
   }
   way.isa = isas[static_cast<size_t>(index) % isas.size()];
   way.threads = 1 + index % 4;
-  // A tied head is quantised on load, but stays plain in a directory that was quantised ahead
-  // (docs/quantization.md): these are two models.
-  const bool tied = model.config.value("tie_word_embeddings", false);
-  way.ahead = draw.one_in(3) && !tied && model.formats.quantization != "none";
+  way.ahead = draw.one_in(3) && model.formats.quantization != "none";
   way.together = !draw.one_in(4);
   way.again = draw.one_in(2);
   way.pages = draw.of<int32_t>({-1, 1, 4});
