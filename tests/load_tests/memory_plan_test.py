@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Callable
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "load_tests"), str(ROOT / "tests" / "e2e")]
@@ -25,6 +26,7 @@ SEQUENCES, MODEL_LEN, PROMPT = 8, 512, 450
 # The cache holds what eight sequences of the longest kind need, no more: it is full in the end.
 FLAGS = ["--threads", "2", "--max-model-len", str(MODEL_LEN), "--max-num-seqs", str(SEQUENCES), "--max-num-batched-tokens", "512"]
 TOLERANCE = 0.02
+ROUNDS_MAX = 40
 # A model of a few megabytes has no 2 % to hide the threads' stacks and scratch memory in, which the plan leaves out.
 SMALL_SLACK_BYTES = 12 << 20
 
@@ -70,15 +72,18 @@ class Peak:
         self._done.set()
 
 
-async def fill_cache(url: str) -> None:
+async def fill_cache(url: str, enough: Callable[[], bool]) -> None:
     """Long prompts all at once, so that steps are full; then the same with other ends, whose beginnings are in the
-    cache: the ends of all come in one step, and their contexts are expanded together."""
+    cache: if the ends of all come in one step, their contexts are expanded together, which takes the most memory. On a
+    busy machine they may come in two, so that is tried again until it was `enough`."""
     client = Client(url)
     await client.find_model()
     rng = random.Random(1)
     prompts = [[rng.randrange(2, 4000) for _ in range(PROMPT)] for _ in range(SEQUENCES)]
-    for _ in range(2):
-        requests = [Request(prompt, MODEL_LEN - PROMPT - 1) for prompt in prompts]
+    for attempt in range(ROUNDS_MAX):
+        if attempt > 1 and enough():
+            return
+        requests = [Request(prompt, MODEL_LEN - PROMPT - 1 if attempt < 2 else 1) for prompt in prompts]
         for answer in await asyncio.gather(*(client.complete(request) for request in requests)):
             assert not answer.error, answer.error
         prompts = [prompt[:-1] + [rng.randrange(2, 4000)] for prompt in prompts]
@@ -92,13 +97,13 @@ def check(server_path: str, model: str, slack: int, *flags: str) -> None:
     peak = Peak()
     watcher = threading.Thread(target=peak.watch, args=(server.process.pid,), daemon=True)
     watcher.start()
+    allowed = TOLERANCE * plan["total"] + slack
     try:
-        asyncio.run(fill_cache(server.url))
+        asyncio.run(fill_cache(server.url, lambda: anonymous_bytes(server.process.pid) >= plan["total"] - allowed))
         taken = anonymous_bytes(server.process.pid)
     finally:
         peak.stop()
         server.stop()
-    allowed = TOLERANCE * plan["total"] + slack
     print(f"{os.path.basename(model)} {' '.join(flags)}: planned {plan['total']}, taken {taken} ({taken - plan['total']:+}, "
           f"{(taken / plan['total'] - 1) * 100:+.2f} %), peak planned {plan['peak']}, seen {peak.bytes}", flush=True)
     assert abs(taken - plan["total"]) <= allowed, f"the plan is further off than it may be: {plan}"
